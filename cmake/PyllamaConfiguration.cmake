@@ -1,0 +1,45 @@
+# Chooses one of two configurations; nothing in between is supported.
+#
+#   native   (default)                         GGML_NATIVE=ON,  GGML_BACKEND_DL=OFF, ggml-cpu linked
+#   plug-in  (wheels, and every GPU backend)   GGML_NATIVE=OFF, GGML_BACKEND_DL=ON,  all CPU variants
+#
+# A GPU library that is linked rather than loaded would make the import fail where its driver is missing.
+
+set(_plugin_backends CUDA HIP VULKAN SYCL MUSA OPENCL CANN RPC WEBGPU)
+set(_plugin_wanted OFF)
+foreach(_backend IN LISTS _plugin_backends)
+  if(GGML_${_backend})
+    set(_plugin_wanted ON)
+    list(APPEND _plugin_reason "GGML_${_backend}")
+  endif()
+endforeach()
+if(DEFINED GGML_BACKEND_DL)
+  if(_plugin_wanted AND NOT GGML_BACKEND_DL)
+    list(JOIN _plugin_reason ", " _plugin_reason)
+    message(FATAL_ERROR "${_plugin_reason} needs GGML_BACKEND_DL=ON: leave GGML_BACKEND_DL unset")
+  endif()
+  set(_plugin_wanted ${GGML_BACKEND_DL})
+elseif(GGML_CPU_ALL_VARIANTS)
+  set(_plugin_wanted ON)
+elseif(DEFINED GGML_NATIVE AND NOT GGML_NATIVE AND NOT _plugin_wanted)
+  set(_plugin_wanted OFF)
+endif()
+
+if(_plugin_wanted)
+  set(PYLLAMA_CONFIGURATION plug-in)
+  if(GGML_NATIVE)
+    message(FATAL_ERROR "GGML_NATIVE=ON contradicts backends as plug-ins (GGML_BACKEND_DL=ON): leave one of them unset")
+  endif()
+  set(GGML_NATIVE OFF)
+  set(GGML_BACKEND_DL ON)
+  if(NOT DEFINED GGML_CPU_ALL_VARIANTS)
+    set(GGML_CPU_ALL_VARIANTS ON)
+  endif()
+else()
+  set(PYLLAMA_CONFIGURATION native)
+  if(NOT DEFINED GGML_NATIVE)
+    set(GGML_NATIVE ON)
+  endif()
+  set(GGML_BACKEND_DL OFF)
+endif()
+message(STATUS "pyllama configuration: ${PYLLAMA_CONFIGURATION}")

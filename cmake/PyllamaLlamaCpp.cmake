@@ -1,0 +1,58 @@
+# Adds the vendored tree: ggml as shared libraries (they travel in the package), the rest static in our module.
+
+set(LLAMA_BUILD_COMMON ON)
+set(LLAMA_BUILD_MTMD ON)
+set(LLAMA_BUILD_TESTS OFF)
+set(LLAMA_BUILD_TOOLS OFF)
+set(LLAMA_BUILD_EXAMPLES OFF)
+set(LLAMA_BUILD_SERVER OFF)
+set(LLAMA_BUILD_APP OFF)
+set(LLAMA_OPENSSL OFF)
+set(LLAMA_SUBPROCESS OFF)
+set(LLAMA_LLGUIDANCE OFF)
+set(MTMD_VIDEO OFF)
+set(LLAMA_BUILD_NUMBER ${PYLLAMA_LLAMA_CPP_BUILD})
+set(LLAMA_BUILD_COMMIT b${PYLLAMA_LLAMA_CPP_BUILD})
+set(GGML_BUILD_NUMBER ${PYLLAMA_LLAMA_CPP_BUILD})
+set(GGML_BUILD_COMMIT b${PYLLAMA_LLAMA_CPP_BUILD})
+
+set(BUILD_SHARED_LIBS ON)
+set(CMAKE_C_VISIBILITY_PRESET default)
+set(CMAKE_CXX_VISIBILITY_PRESET default)
+add_subdirectory("${PYLLAMA_LLAMA_CPP_TREE}/ggml" "${CMAKE_CURRENT_BINARY_DIR}/ggml" EXCLUDE_FROM_ALL)
+
+set(BUILD_SHARED_LIBS OFF)
+set(CMAKE_C_VISIBILITY_PRESET hidden)
+set(CMAKE_CXX_VISIBILITY_PRESET hidden)
+add_subdirectory("${PYLLAMA_LLAMA_CPP_TREE}" "${CMAKE_CURRENT_BINARY_DIR}/llama" EXCLUDE_FROM_ALL)
+
+# arg.cpp calls exit() on bad flags and loads backends from the current directory: our shim turns the
+# first into an exception and the second into our own loader (csrc/exit_shim.h).
+set(_common "${PYLLAMA_LLAMA_CPP_TREE}/common")
+set_target_properties(llama-common PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 6)
+set_source_files_properties("${_common}/arg.cpp" "${_common}/json.cpp"
+  TARGET_DIRECTORY llama-common PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
+set_source_files_properties("${_common}/arg.cpp"
+  TARGET_DIRECTORY llama-common
+  PROPERTIES COMPILE_OPTIONS "-include;${CMAKE_CURRENT_SOURCE_DIR}/csrc/exit_shim.h"
+             OBJECT_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/csrc/exit_shim.h")
+
+# Two packages in one process may both carry a libggml.so: our SONAMEs are our own. Plug-ins keep ggml's
+# names, because ggml finds no others.
+set(PYLLAMA_GGML_TARGETS ggml ggml-base ${GGML_AVAILABLE_BACKENDS})
+set(PYLLAMA_GGML_RENAMED ggml ggml-base)
+if(NOT GGML_BACKEND_DL)
+  set(PYLLAMA_GGML_RENAMED ${PYLLAMA_GGML_TARGETS})
+endif()
+foreach(_target IN LISTS PYLLAMA_GGML_RENAMED)
+  set_target_properties(${_target} PROPERTIES OUTPUT_NAME "pyllama-${_target}")
+endforeach()
+foreach(_target IN LISTS PYLLAMA_GGML_TARGETS)
+  set_property(TARGET ${_target} PROPERTY VERSION)
+  set_property(TARGET ${_target} PROPERTY SOVERSION)
+  if(APPLE)
+    set_target_properties(${_target} PROPERTIES INSTALL_RPATH "@loader_path")
+  else()
+    set_target_properties(${_target} PROPERTIES INSTALL_RPATH "$ORIGIN")
+  endif()
+endforeach()

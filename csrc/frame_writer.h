@@ -1,0 +1,43 @@
+// A dialect: the state machine that turns one request's pieces into the bytes a client receives. Used by the
+// render thread only, one call at a time; made on the caller's thread by prompt preparation.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "types.h"
+
+namespace pyllama {
+
+// Where frames go. Each call to frame() is one event of the stream: readers never see half of it first.
+class frame_sink {
+  public:
+    virtual ~frame_sink() = default;
+    virtual void frame(std::string_view bytes) = 0;
+};
+
+class frame_writer {
+  public:
+    virtual ~frame_writer() = default;
+
+    // The request got its slot.
+    virtual void start(frame_sink & sink) = 0;
+
+    // New pieces, in order; never called with none. The writer may move out of them.
+    virtual void pieces(std::vector<piece> & batch, frame_sink & sink) = 0;
+
+    // Exactly one of finish() and fail() is called, last. fail() may come without start() before it.
+    virtual void finish(const generation_result & result, frame_sink & sink) = 0;
+    virtual void fail(const error & reason, frame_sink & sink) = 0;
+
+    // Milliseconds after which pieces() wants to be called again, although nothing new came, because text is
+    // waiting for a re-parse; negative when nothing waits.
+    virtual double flush_due_ms() const { return -1; }
+    virtual void flush(frame_sink &) {}
+
+    // The media type of the body: "text/event-stream", "application/json" or "application/x-ndjson".
+    virtual std::string_view content_type() const = 0;
+};
+
+}  // namespace pyllama

@@ -1,0 +1,44 @@
+// A loaded model: weights, vocabulary, chat templates. Immutable after load and shared by engines; any thread
+// may read it.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "chat.h"
+#include "common.h"
+#include "llama.h"
+
+namespace pyllama {
+
+class model {
+  public:
+    // Loads as `params` say (path, devices, offload, template override, ...). Throws error(model_load).
+    static std::shared_ptr<model> load(common_params params);
+    ~model();
+    model(const model &) = delete;
+    model & operator=(const model &) = delete;
+
+    llama_model * handle() const { return handle_; }
+    const llama_vocab * vocab() const { return vocab_; }
+    const common_chat_templates * templates() const { return templates_.get(); }
+    // The server's flags: defaults of every request (sampling, reasoning, template arguments, n_predict).
+    const common_params & params() const { return params_; }
+    int32_t n_vocab() const { return n_vocab_; }
+    // Bytes of the longest token: a text longer than n_ctx times this cannot fit.
+    size_t max_token_bytes() const { return max_token_bytes_; }
+    // Text of a token; control tokens only when `special`.
+    std::string piece(llama_token token, bool special) const;
+
+  private:
+    model() = default;
+    llama_model * handle_ = nullptr;
+    const llama_vocab * vocab_ = nullptr;
+    common_chat_templates_ptr templates_;
+    common_params params_;
+    int32_t n_vocab_ = 0;
+    size_t max_token_bytes_ = 1;
+};
+
+}  // namespace pyllama

@@ -1,0 +1,57 @@
+// Request preparation: an OpenAI chat request's JSON to tokens, sampling parameters and a frame writer. Runs
+// on the caller's thread, so that a bad template, schema or field raises before anything is sent. Pure with
+// respect to the engine: it reads the model only.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common.h"
+#include "frame_writer.h"
+#include "model.h"
+
+namespace pyllama {
+
+// What the slot needs to generate.
+struct generation_params {
+    common_params_sampling sampling;  // with grammar, triggers, preserved tokens, logit bias, seed resolved
+    int32_t n_predict = -1;           // most tokens to generate; -1 = until the context is full
+    std::vector<std::string> stop;    // non-empty strings
+    int32_t n_logprobs = -1;          // -1 = none wanted; otherwise how many alternatives per token (0-20)
+    bool cache_prompt = true;
+    int32_t id_slot = -1;             // a particular slot, or any
+    int64_t t_max_predict_ms = -1;    // a time limit on generation, -1 = none
+    bool special = false;             // render control tokens too
+    // The reasoning tags as token sequences; empty when the template has none. `reasoning_open` says that the
+    // prompt ends inside a reasoning block.
+    std::vector<llama_tokens> reasoning_start;
+    std::vector<llama_tokens> reasoning_end;
+    bool reasoning_open = false;
+};
+
+enum class dialect {
+    openai,  // server-sent events when the request streams, else one JSON body
+    deltas,  // newline-delimited JSON, one delta a line: the in-process API
+};
+
+struct prepared_request {
+    std::string id;      // "chatcmpl-..."
+    bool stream = false;
+    std::vector<llama_token> tokens;
+    generation_params params;
+    std::unique_ptr<frame_writer> writer;
+};
+
+// The context one request may fill, from the engine: n_ctx of a slot.
+struct prompt_limits {
+    int32_t n_ctx_slot = 0;
+};
+
+// body: the raw JSON of POST /v1/chat/completions. Throws error: invalid_request with the field named,
+// context_exceeded with both counts.
+prepared_request prepare_chat(const std::shared_ptr<const model> & model, std::string_view body, dialect dialect,
+                              const prompt_limits & limits);
+
+}  // namespace pyllama

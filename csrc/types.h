@@ -1,0 +1,56 @@
+// What travels from the engine thread to the render thread for one request. Plain values, no ownership of
+// anything shared.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "errors.h"
+#include "llama.h"
+
+namespace pyllama {
+
+enum class finish_reason {
+    stop,       // end-of-generation token or stop string
+    length,     // max_tokens or the context is full
+    cancelled,  // cancel(), or the last reader left
+};
+
+struct token_logprob {
+    llama_token token;
+    float logprob;  // natural logarithm, of the distribution before sampling
+};
+
+struct piece_logprobs {
+    float logprob;                   // of the sampled token
+    std::vector<token_logprob> top;  // most likely first
+};
+
+// One token's text, released by the slot: complete UTF-8 characters wherever the token stream allows it, and
+// nothing of a stop string.
+struct piece {
+    llama_token token = LLAMA_TOKEN_NULL;
+    std::string text;
+    std::unique_ptr<piece_logprobs> logprobs;  // null unless the request asked
+};
+
+struct generation_timings {
+    int32_t n_cached = 0;   // prompt tokens taken from the KV cache
+    int32_t n_prompt = 0;   // prompt tokens decoded
+    double prompt_ms = 0;
+    int32_t n_decoded = 0;  // tokens generated
+    double decode_ms = 0;
+};
+
+struct generation_result {
+    finish_reason reason = finish_reason::stop;
+    std::string stop_string;  // the stop string that matched, empty when none did
+    int32_t n_prompt_tokens = 0;
+    int32_t n_reasoning_tokens = 0;
+    bool truncated = false;   // ended because the context is full
+    generation_timings timings;
+};
+
+}  // namespace pyllama

@@ -1,0 +1,41 @@
+// Tells one event loop that streams changed: a descriptor that becomes readable, and the set of dirty keys.
+// Data never rides in the wake-up. The descriptor is written only when the set was empty, so a burst of
+// changes costs one write.
+//
+// mark(): any thread, never blocks. drain() and fd(): the loop's thread. wait(): a notifier thread on
+// platforms whose loops cannot watch a descriptor.
+#pragma once
+
+#include <cstdint>
+#include <mutex>
+#include <unordered_set>
+#include <vector>
+
+namespace pyllama {
+
+class waker {
+  public:
+    waker();  // eventfd on Linux, a pipe elsewhere; throws error(engine) when there is none to be had
+    ~waker();
+    waker(const waker &) = delete;
+    waker & operator=(const waker &) = delete;
+
+    int fd() const;
+    void mark(uint64_t key);
+
+    // Clears the descriptor, then takes the set. Edge-triggered use is safe: a mark after this wakes again.
+    std::vector<uint64_t> drain();
+
+    // Blocks until something is marked or close() is called; false once closed.
+    bool wait();
+    void close();  // idempotent; wakes wait()
+
+  private:
+    mutable std::mutex mutex_;
+    std::unordered_set<uint64_t> dirty_;
+    int read_fd_ = -1;
+    int write_fd_ = -1;
+    bool closed_ = false;
+};
+
+}  // namespace pyllama
