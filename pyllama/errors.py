@@ -1,0 +1,82 @@
+"""Every error pyllama raises of its own.
+
+    PyllamaError
+    ├── InvalidRequestError (ValueError)      a value the caller gave; .param names the field
+    │   └── ContextLengthError                .n_prompt_tokens, .n_ctx
+    ├── NotFoundError (LookupError)
+    ├── UnsupportedError                      known, but not served by this build or model
+    ├── EngineUnavailableError                loading, or shutting down
+    │   └── EngineBusyError                   the queue is full; try again
+    ├── ClosedError (ValueError)              a handle was used after close()
+    ├── ModelLoadError (OSError)              missing, truncated, or no GGUF
+    └── EngineError (RuntimeError)            anything else
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ClosedError",
+    "ContextLengthError",
+    "EngineBusyError",
+    "EngineError",
+    "EngineUnavailableError",
+    "InvalidRequestError",
+    "ModelLoadError",
+    "NotFoundError",
+    "PyllamaError",
+    "UnsupportedError",
+]
+
+
+class PyllamaError(Exception):
+    """Base of every error that pyllama raises of its own."""
+
+
+class InvalidRequestError(PyllamaError, ValueError):
+    """A value given by the caller cannot be used.
+
+    ``param`` is the name of the field at fault, or None when no single field is.
+    """
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+class ContextLengthError(InvalidRequestError):
+    """The prompt does not fit into the context; both counts are in tokens."""
+
+    def __init__(
+        self, message: str, *, n_prompt_tokens: int = 0, n_ctx: int = 0, param: str | None = None
+    ) -> None:
+        super().__init__(message, param=param)
+        self.n_prompt_tokens = n_prompt_tokens
+        self.n_ctx = n_ctx
+
+
+class NotFoundError(PyllamaError, LookupError):
+    """No such completion, stream, model or slot."""
+
+
+class UnsupportedError(PyllamaError):
+    """The feature is known, but this build or this model does not have it."""
+
+
+class EngineUnavailableError(PyllamaError):
+    """The engine is loading or shutting down."""
+
+
+class EngineBusyError(EngineUnavailableError):
+    """The request queue is full; try again later."""
+
+
+class ClosedError(PyllamaError, ValueError):
+    """A handle was used after its close()."""
+
+
+class ModelLoadError(PyllamaError, OSError):
+    """The model file is missing, truncated, not a GGUF, or cannot be loaded here."""
+
+
+class EngineError(PyllamaError, RuntimeError):
+    """The engine failed; the message says how."""
