@@ -23,8 +23,8 @@ enum class error_kind {
 
 class error : public std::runtime_error {
   public:
-    error(error_kind kind, const std::string & message, std::string param = {})
-        : std::runtime_error(message), kind(kind), param(std::move(param)) {}
+    error(error_kind of_kind, const std::string & message, std::string of_param = {})
+        : std::runtime_error(message), kind(of_kind), param(std::move(of_param)) {}
 
     error_kind kind;
     std::string param;            // the request field at fault, empty when none is
