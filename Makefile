@@ -1,0 +1,105 @@
+# `make serve` and `make test` need Python 3.11 or newer (with its headers), a C++ compiler and make. All the
+# rest (cmake, ninja, Cython, test tools) is pinned in pyproject.toml and goes into .venv.
+
+VENV := .venv
+BIN := $(VENV)/bin
+HOST ?= 127.0.0.1
+PORT ?= 8080
+PIP_VERSION := 26.3
+export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
+
+SOURCES := CMakeLists.txt pyproject.toml README.md LICENSE NOTICE vendor/llama.cpp/pin.toml vendor/llama.cpp/fetch.py \
+  $(shell find cmake csrc pyllama tests/csrc -type f ! -name '*.pyc' 2>/dev/null)
+PYTHON_CODE := $(wildcard pyllama tests bench) vendor/llama.cpp/fetch.py
+CXX_CODE = $(shell find csrc tests/csrc -name '*.h' -o -name '*.cpp' 2>/dev/null)
+CYTHON_CODE = $(shell find pyllama -name '*.pyx' -o -name '*.pxd' -o -name '*.pxi')
+
+.PHONY: help serve build develop test test-csrc test-python test-types lint format clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo 'make serve    build, and serve the bundled model on http://$(HOST):$(PORT) (PORT=8081 for another port)'
+	@echo 'make test     build, and run every test, type check and lint'
+	@echo 'make build    build and install into $(VENV)'
+	@echo 'make develop  the same, editable: Python files are used from here'
+	@echo 'make lint     ruff, mypy, cython-lint, clang-format;  make format applies what can be applied'
+	@echo 'make clean    remove what was built; $(VENV) and the fetched llama.cpp stay'
+
+# --- set-up ---
+
+$(BIN)/python:
+	@command -v "$${CXX:-c++}" >/dev/null || command -v g++ >/dev/null || command -v clang++ >/dev/null || \
+	  { echo 'make: no C++ compiler found: install g++ or clang++, or set CXX' >&2; exit 1; }
+	@for python in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11; do \
+	  if "$$python" -c 'import ensurepip, os, sys, sysconfig, venv; \
+	    sys.exit(sys.version_info < (3, 11) or not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' \
+	    2>/dev/null; then exec "$$python" -m venv $(VENV); fi; \
+	done; echo 'make: no Python 3.11 or newer with venv and headers found: install one, or say which with PYTHON=...' >&2; \
+	exit 1
+
+$(VENV)/.tools: pyproject.toml Makefile | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip==$(PIP_VERSION)
+	$(BIN)/python -m pip install --quiet --group dev
+	@touch $@
+
+# The package in .venv is the installed one, so that tests see what users get.
+$(VENV)/.built: $(VENV)/.tools $(SOURCES)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pip install --verbose --no-build-isolation \
+	  -C cmake.define.PYLLAMA_BUILD_TESTS=ON .
+	@touch $@
+
+build: $(VENV)/.built
+
+develop: $(VENV)/.tools
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pip install --verbose --no-build-isolation --editable .
+	@rm -f $(VENV)/.built
+
+# --- use ---
+
+# Asked before the build, which takes minutes, and again by the server itself.
+define PORT_CHECK
+import socket, sys
+with socket.socket() as probe:
+    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        probe.bind(("$(HOST)", $(PORT)))
+    except OSError as error:
+        sys.exit(f"make: cannot listen on $(HOST):$(PORT) ({error.strerror.lower()}); try: make serve PORT={$(PORT) + 1}")
+endef
+
+serve: | $(BIN)/python
+	@$(BIN)/python -c "$$PORT_CHECK"
+	@$(MAKE) --no-print-directory build
+	$(BIN)/pyllama serve --host $(HOST) --port $(PORT)
+export PORT_CHECK
+
+# --- checks ---
+
+test: lint build test-types test-csrc test-python
+
+test-csrc: build
+	@for dir in build/cp311-abi3-*; do \
+	  PATH="$(CURDIR)/$(BIN):$$PATH" && cmake --build "$$dir" --target pyllama-tests && \
+	  ctest --test-dir "$$dir" --output-on-failure || exit 1; \
+	done
+
+test-python: build
+	$(BIN)/pytest
+
+test-types: build
+	$(BIN)/stubtest pyllama._core._llama --allowlist tests/typing/stubtest_allowlist.txt
+
+lint: $(VENV)/.tools
+	$(BIN)/ruff check $(PYTHON_CODE)
+	$(BIN)/ruff format --check $(PYTHON_CODE)
+	$(BIN)/mypy
+	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint $(CYTHON_CODE)
+	$(BIN)/clang-format --dry-run -Werror $(CXX_CODE)
+
+format: $(VENV)/.tools
+	$(BIN)/ruff check --fix $(PYTHON_CODE)
+	$(BIN)/ruff format $(PYTHON_CODE)
+	$(BIN)/clang-format -i $(CXX_CODE)
+
+clean:
+	rm -rf build dist $(VENV)/.built
