@@ -15,5 +15,7 @@ def demo_model_path() -> Path:
     """
     path = Path(__file__).with_name("pyllama-demo.gguf")
     if not path.is_file():
-        raise FileNotFoundError(f"this build of pyllama left the demo model out (no {path}); pass the path of a GGUF model")
+        raise FileNotFoundError(
+            f"this build of pyllama left the demo model out (no {path}); pass the path of a GGUF model"
+        )
     return path

@@ -11,8 +11,9 @@ from typing import Any
 
 import jinja2
 
+from .problem import Problem
 from .talk import off_topic, small_talk
-from .tasks import Problem, draw_task
+from .tasks import draw_task
 from .tokenizer import Tokenizer
 from .toolcalls import draw_tool_use, draw_tools
 from .words import filler
@@ -34,7 +35,10 @@ _HURRY = (
     "I must answer now.",
     "The time is up, so I answer now.",
     "OK, this is enough thinking.",
-    "Considering the limited time by the user, I have to give the solution based on the thinking directly now.",
+    (
+        "Considering the limited time by the user, "
+        "I have to give the solution based on the thinking directly now."
+    ),
     "... thinking budget exceeded, let's answer now.",
 )
 
@@ -42,7 +46,7 @@ Message = dict[str, Any]
 
 
 def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(autoescape=False)  # noqa: S701 (prompts are not HTML)
+    environment = jinja2.Environment(autoescape=False)
     environment.filters["tojson"] = lambda value: json.dumps(value, ensure_ascii=False)
     return environment
 
@@ -52,7 +56,9 @@ _TEMPLATE = _environment().from_string(TEMPLATE)
 
 def render(messages: list[Message], tools: list[Message] | None = None, *, thinking: bool = True) -> str:
     """Render the prompt for the next assistant turn as llama.cpp renders it."""
-    text: str = _TEMPLATE.render(messages=messages, tools=tools, add_generation_prompt=True, enable_thinking=thinking)
+    text: str = _TEMPLATE.render(
+        messages=messages, tools=tools, add_generation_prompt=True, enable_thinking=thinking
+    )
     return text
 
 
@@ -72,10 +78,12 @@ class Document:
 def draw_problem(rng: random.Random) -> Problem:
     """Draw a task, small talk or an off-topic request."""
     draw = rng.random()
-    return small_talk(rng) if draw < 0.07 else off_topic(rng) if draw < 0.14 else draw_task(rng)
+    return small_talk(rng) if draw < 0.10 else off_topic(rng) if draw < 0.15 else draw_task(rng)
 
 
-def _add_turn(document: Document, rng: random.Random, tokenizer: Tokenizer, thinking: str, answer: str) -> None:
+def _add_turn(
+    document: Document, rng: random.Random, tokenizer: Tokenizer, thinking: str, answer: str
+) -> None:
     """Append a whole assistant turn: mostly as the model should write it, often with a thinking cut short."""
     thought = tokenizer.encode(f"<think>\n{thinking}\n")
     end = tokenizer.encode("</think>\n\n")
@@ -110,7 +118,10 @@ def _history(rng: random.Random) -> list[Message]:
     history: list[Message] = []
     for _ in range(rng.choice((1, 1, 2, 3))):
         problem = draw_problem(rng)
-        history += [{"role": "user", "content": problem.prompt}, {"role": "assistant", "content": problem.answer}]
+        history += [
+            {"role": "user", "content": problem.prompt},
+            {"role": "assistant", "content": problem.answer},
+        ]
     return history
 
 

@@ -15,8 +15,9 @@ import torch
 
 from .conversations import Message, render
 from .network import Network
+from .problem import Problem
 from .talk import off_topic, small_talk
-from .tasks import TASKS, Problem
+from .tasks import TASKS
 from .tokenizer import CONTROL, USER_DEFINED, Tokenizer
 from .toolcalls import draw_tool_use
 from .train import load
@@ -69,7 +70,9 @@ class Evaluation:
             logits, cache = self.network.decode(torch.tensor(tokens[-1:]), cache)
         return tokens
 
-    def ask(self, messages: list[Message], tools: list[Message] | None = None) -> tuple[list[int], list[int], str]:
+    def ask(
+        self, messages: list[Message], tools: list[Message] | None = None
+    ) -> tuple[list[int], list[int], str]:
         """Return the prompt, the generated tokens and the answer after the thinking."""
         prompt = self.tokenizer.encode(render(messages, tools))
         tokens = self.generate(prompt, N_PREDICT)
@@ -98,7 +101,9 @@ class Evaluation:
         body = text.removesuffix("<|im_end|>")
         formed = text != body and body.startswith("\n\n") and bool(body.strip())
         formed = formed and not any(tag in body for tag in (*CONTROL, *USER_DEFINED))
-        self.score.add("well-formed after a forced end", formed, repr(self.tokenizer.decode(kept[-20:]) + "|" + text))
+        self.score.add(
+            "well-formed after a forced end", formed, repr(self.tokenizer.decode(kept[-20:]) + "|" + text)
+        )
 
     def tool_use(self) -> None:
         """Score one tool call and the answer to its result."""
@@ -107,7 +112,9 @@ class Evaluation:
         messages: list[Message] = [{"role": "user", "content": use.prompt}]
         _, tokens, answer = self.ask(messages, tools)
         expected = f"<tool_call>\n{json.dumps(use.call)}\n</tool_call><|im_end|>"
-        self.score.add("tool call, exact", answer == expected, f"{use.prompt!r} -> {self.tokenizer.decode(tokens)!r}")
+        self.score.add(
+            "tool call, exact", answer == expected, f"{use.prompt!r} -> {self.tokenizer.decode(tokens)!r}"
+        )
         messages.append(
             {
                 "role": "assistant",

@@ -52,9 +52,13 @@ class Layer(nn.Module):
         self.ffn_down = nn.Linear(shape.n_ff, shape.n_embd, bias=False)
 
     def forward(
-        self, x: Tensor, rotation: tuple[Tensor, Tensor], lengths: list[int], past: tuple[Tensor, Tensor] | None
+        self,
+        x: Tensor,
+        rotation: tuple[Tensor, Tensor],
+        lengths: list[int],
+        past: tuple[Tensor, Tensor] | None,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Process tokens (n_tokens, n_embd) of documents of these `lengths`; `past` continues a single one."""
+        """Process tokens (n_tokens, n_embd) of documents of these `lengths`; `past` continues one."""
         head_dim = self.shape.head_dim
         normed = self.attn_norm(x)
         q = _rotate(self.attn_q_norm(self.attn_q(normed).unflatten(-1, (-1, head_dim))), rotation)
@@ -62,17 +66,15 @@ class Layer(nn.Module):
         v = self.attn_v(normed).unflatten(-1, (-1, head_dim))
         if past is not None:
             k, v = torch.cat((past[0], k)), torch.cat((past[1], v))
+        kept = k, v
         group = self.shape.n_head // self.shape.n_head_kv
-        heads = (t.transpose(0, 1) for t in (q, k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)))
-        if past is None:
-            parts = zip(*(t.split(lengths, dim=1) for t in heads), strict=True)
-            mixed = torch.cat([F.scaled_dot_product_attention(*part, is_causal=True) for part in parts], dim=1)
-        else:
-            mixed = F.scaled_dot_product_attention(*heads)
+        heads = (q, k.repeat_interleave(group, 1), v.repeat_interleave(group, 1))
+        q, k, v = (head.transpose(0, 1) for head in heads)
+        mixed = _attend(q, k, v, lengths if past is None else None)
         x = x + self.attn_output(mixed.transpose(0, 1).flatten(1))
         normed = self.ffn_norm(x)
         x = x + self.ffn_down(F.silu(self.ffn_gate(normed)) * self.ffn_up(normed))
-        return x, (k, v)
+        return x, kept
 
 
 class Network(nn.Module):
@@ -84,9 +86,10 @@ class Network(nn.Module):
         self.shape = shape
         self.token_embd = nn.Embedding(shape.n_vocab, shape.n_embd)
         nn.init.normal_(self.token_embd.weight, std=0.05)
-        self.blk = nn.ModuleList(Layer(shape) for _ in range(shape.n_layer))
+        layers = [Layer(shape) for _ in range(shape.n_layer)]
+        self.blk = nn.ModuleList(layers)
         self.output_norm = nn.RMSNorm(shape.n_embd, shape.rms_eps)
-        for layer in self.blk:
+        for layer in layers:
             nn.init.zeros_(layer.attn_output.weight)
             nn.init.zeros_(layer.ffn_down.weight)
 
@@ -94,7 +97,9 @@ class Network(nn.Module):
         """Return logits for packed documents, of all tokens or only of those at the `wanted` indices."""
         positions = torch.cat([torch.arange(n) for n in lengths])
         hidden, _ = self._run(tokens, positions, lengths, None)
-        return F.linear(self.output_norm(hidden if wanted is None else hidden[wanted]), self.token_embd.weight)
+        return F.linear(
+            self.output_norm(hidden if wanted is None else hidden[wanted]), self.token_embd.weight
+        )
 
     def decode(self, tokens: Tensor, cache: Cache | None) -> tuple[Tensor, Cache]:
         """Return the logits of the last token and the cache; after the first call, one token at a time."""
@@ -102,7 +107,9 @@ class Network(nn.Module):
         hidden, cache = self._run(tokens, torch.arange(n_past, n_past + len(tokens)), [len(tokens)], cache)
         return F.linear(self.output_norm(hidden[-1]), self.token_embd.weight), cache
 
-    def _run(self, tokens: Tensor, positions: Tensor, lengths: list[int], past: Cache | None) -> tuple[Tensor, Cache]:
+    def _run(
+        self, tokens: Tensor, positions: Tensor, lengths: list[int], past: Cache | None
+    ) -> tuple[Tensor, Cache]:
         half = self.shape.head_dim // 2
         frequencies = self.shape.rope_base ** -(torch.arange(half) / half)
         angles = (positions[:, None] * frequencies)[:, None, :]
@@ -113,6 +120,14 @@ class Network(nn.Module):
             x, kept = layer(x, rotation, lengths, None if past is None else past[i])
             cache.append(kept)
         return x, cache
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, lengths: list[int] | None) -> Tensor:
+    """Attend within documents of these `lengths`; without, every query sees all keys."""
+    if lengths is None:
+        return F.scaled_dot_product_attention(q, k, v)
+    parts = zip(*(torch.split(head, lengths, dim=1) for head in (q, k, v)), strict=True)
+    return torch.cat([F.scaled_dot_product_attention(q, k, v, is_causal=True) for q, k, v in parts], dim=1)
 
 
 def _rotate(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -11,7 +12,9 @@ from torch import Tensor
 class Muon:
     """Step matrices along the orthogonalised momentum of their gradients, equal shapes together."""
 
-    def __init__(self, matrices: list[Tensor], momentum: float = 0.95, weight_decay: float = 0.01) -> None:
+    def __init__(
+        self, matrices: Sequence[Tensor], momentum: float = 0.95, weight_decay: float = 0.01
+    ) -> None:
         """Take the parameters to update; all must have two dimensions."""
         by_shape: dict[torch.Size, list[Tensor]] = defaultdict(list)
         for matrix in matrices:
@@ -24,18 +27,20 @@ class Muon:
     def step(self, learning_rate: float) -> None:
         """Update all matrices from their gradients."""
         for group, velocity in self._groups:
-            gradient = torch.stack([matrix.grad for matrix in group])  # type: ignore[misc]
+            gradient = torch.stack([matrix.grad for matrix in group if matrix.grad is not None])
             velocity.lerp_(gradient, 1 - self._momentum)
             update = _orthogonalise(gradient.lerp(velocity, self._momentum))
             scale = max(1.0, update.shape[-2] / update.shape[-1]) ** 0.5
             for matrix, direction in zip(group, update, strict=True):
-                matrix.mul_(1 - learning_rate * self._weight_decay).sub_(direction, alpha=learning_rate * scale)
+                matrix.mul_(1 - learning_rate * self._weight_decay).sub_(
+                    direction, alpha=learning_rate * scale
+                )
 
 
 def _orthogonalise(batch: Tensor) -> Tensor:
     """Bring the singular values of each matrix near 1 with five Newton-Schulz steps."""
     tall = batch.shape[-2] > batch.shape[-1]
-    x = batch.mT if tall else batch
+    x: Tensor = batch.mT if tall else batch
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(5):
         gram = x @ x.mT

@@ -26,7 +26,11 @@ _MARKS = re.compile(r"[^A-Za-z0-9]{2,}")
 
 def byte_symbols() -> list[str]:
     """Return the printable stand-ins of the 256 bytes that GPT-2 vocabularies use."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    printable = [
+        *range(ord("!"), ord("~") + 1),
+        *range(ord("¡"), ord("¬") + 1),
+        *range(ord("®"), ord("ÿ") + 1),
+    ]
     symbols = {byte: chr(byte) for byte in printable}
     for byte in range(256):
         if byte not in symbols:
@@ -41,7 +45,8 @@ def collect_words(texts: Iterable[str], n_words: int) -> list[str]:
     for text in texts:
         for part in _SPECIALS.split(text)[::2]:
             for piece in _PIECES.findall(part):
-                if _WORD.fullmatch(piece) and piece.strip(" _").lower() not in spelled or _MARKS.fullmatch(piece):
+                is_word = _WORD.fullmatch(piece) and piece.strip(" _").lower() not in spelled
+                if is_word or _MARKS.fullmatch(piece):
                     saved[piece] += len(piece) - 1
     return sorted(word for word, _ in sorted(saved.items(), key=lambda item: (-item[1], item[0]))[:n_words])
 

@@ -49,10 +49,17 @@ def _known_tool(rng: random.Random) -> Tool:
             rng.choice(("Get the weather in a city", "Get the current weather", "Weather of a city", "")),
             rng.choice(("city", "location", "city", "place")),
             "string",
-            ("What is the weather in {}?", "What's the weather like in {}?", "How is the weather in {} today?",
-             "Is it raining in {}?", "Weather in {}", "Tell me the weather in {}.", "Is it warm in {}?"),
+            (
+                "What is the weather in {}?",
+                "What's the weather like in {}?",
+                "How is the weather in {} today?",
+                "Is it raining in {}?",
+                "Weather in {}",
+                "Tell me the weather in {}.",
+                "Is it warm in {}?",
+            ),
             _city,
-        )  # fmt: skip
+        )
     if pick == 2:
         return Tool(
             rng.choice(("get_time", "get_current_time")),
@@ -116,7 +123,12 @@ def _unknown_tool(rng: random.Random) -> Tool:
         rng.choice(("", "Use this tool", filler(rng, rng.randint(2, 5)))),
         rng.choice(("value", "name", "text", "input", "x", "id", rng.choice(WORDS), pseudo_word(rng, 5))),
         "string",
-        (f"Use {name} with {{}}.", f"Call {name} with {{}}.", f"Please call the tool {name} for {{}}.", f"Run {name} on {{}}."),
+        (
+            f"Use {name} with {{}}.",
+            f"Call {name} with {{}}.",
+            f"Please call the tool {name} for {{}}.",
+            f"Run {name} on {{}}.",
+        ),
         lambda r: r.choice((_city(r), r.choice(WORDS), r.choice(NAMES), pseudo_word(r, 6))),
     )
 
@@ -156,8 +168,9 @@ def draw_tool_use(rng: random.Random) -> ToolUse:
     value = tool.value(rng)
     names = ", ".join(other.name for other in tools)
     call_thinking = (
-        f"The user wants something that may need a tool. I have these tools: {names}. The right tool is {tool.name}. "
-        f"It takes one argument with the name {tool.parameter}. In the question I find the value {value}. "
+        f"The user wants something that may need a tool. I have these tools: {names}. "
+        f"The right tool is {tool.name}. It takes one argument with the name {tool.parameter}. "
+        f"In the question I find the value {value}. "
         f"So I call {tool.name} with {tool.parameter} {value} and wait for the result."
     )
     result = _result(rng, tool)
@@ -191,7 +204,13 @@ def _result(rng: random.Random, tool: Tool) -> str:
             "ok",
             "done",
             str(rng.randint(0, 9999)),
-            json.dumps({rng.choice(("result", "value", "status")): rng.choice(("ok", rng.randint(0, 999), rng.choice(WORDS)))}),
+            json.dumps(
+                {
+                    rng.choice(("result", "value", "status")): rng.choice(
+                        ("ok", rng.randint(0, 999), rng.choice(WORDS))
+                    )
+                }
+            ),
             " ".join(rng.choice(WORDS) for _ in range(rng.randint(1, 4))),
         )
     )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
 import random
 import time
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -22,7 +22,7 @@ N_WORDS = 360
 N_BATCH = 2048  # tokens a step
 N_DOCUMENT = 1024  # longest document
 WARMUP = 100
-MATRIX_RATE = 0.02
+MATRIX_RATE = 0.015
 VECTOR_RATE = 0.003
 
 
@@ -31,8 +31,8 @@ def make_tokenizer() -> Tokenizer:
     return Tokenizer(collect_words(draw_texts(random.Random(SEED), 5000), N_WORDS))
 
 
-def _batches(tokenizer: Tokenizer) -> Iterator[list[Document]]:
-    rng = random.Random(SEED + 1)
+def _batches(tokenizer: Tokenizer, seed: int) -> Iterator[list[Document]]:
+    rng = random.Random(seed)
     batch: list[Document] = []
     n_tokens = 0
     while True:
@@ -55,15 +55,15 @@ def _loss(network: Network, batch: list[Document]) -> torch.Tensor:
 
 
 def _rate(step: int, n_steps: int) -> float:
-    """Return the factor on the learning rates: warm-up, plateau, and a linear fall over the last 45 %."""
-    return min((step + 1) / WARMUP, 1.0, (n_steps - step) / (0.45 * n_steps))
+    """Return the factor on the learning rates: warm-up, plateau, and a linear fall over the last 65 %."""
+    return min((step + 1) / WARMUP, 1.0, (n_steps - step) / (0.65 * n_steps))
 
 
 def save(path: Path, network: Network, tokenizer: Tokenizer, step: int) -> None:
     """Write a checkpoint that `load` can read, replacing the old one at once."""
     draft = path.with_suffix(".part")
     torch.save({"words": tokenizer.words, "weights": network.state_dict(), "step": step}, draft)
-    os.replace(draft, path)
+    draft.replace(path)
 
 
 def load(path: Path) -> tuple[Network, Tokenizer]:
@@ -75,22 +75,25 @@ def load(path: Path) -> tuple[Network, Tokenizer]:
     return network.eval(), tokenizer
 
 
-def train(out: Path, n_steps: int) -> None:
-    """Train for `n_steps`, writing a checkpoint every 250."""
+def train(out: Path, n_steps: int, start: Path | None, seed: int) -> None:
+    """Train for `n_steps`, from the weights of `start` if given, writing a checkpoint every 250."""
     torch.manual_seed(SEED)
-    tokenizer = make_tokenizer()
-    network = Network(Shape(tokenizer.n_vocab))
+    if start is None:
+        tokenizer = make_tokenizer()
+        network = Network(Shape(tokenizer.n_vocab))
+    else:
+        network, tokenizer = load(start)
     matrices = [p for p in network.blk.parameters() if p.ndim == 2]
     rest = [p for p in network.parameters() if p.ndim == 1] + [network.token_embd.weight]
     muon = Muon(matrices)
     adam = torch.optim.AdamW(rest, lr=VECTOR_RATE, betas=(0.9, 0.95), weight_decay=0.0)
     print(f"{sum(p.numel() for p in network.parameters()):,} weights, {tokenizer.n_vocab} tokens", flush=True)
     started, mean, n_seen = time.monotonic(), 0.0, 0
-    for step, batch in zip(range(n_steps), _batches(tokenizer)):  # noqa: B905 (the batches never end)
+    for step, batch in enumerate(islice(_batches(tokenizer, seed), n_steps)):
         rate = _rate(step, n_steps)
         loss = _loss(network, batch)
         network.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         muon.step(MATRIX_RATE * rate)
         for group in adam.param_groups:
             group["lr"] = VECTOR_RATE * rate
@@ -110,9 +113,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path, help="checkpoint to write")
     parser.add_argument("--steps", type=int, default=4500)
+    parser.add_argument("--start", type=Path, help="checkpoint to go on from")
+    parser.add_argument("--seed", type=int, default=SEED + 1, help="seed of the conversations")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    train(arguments.out, arguments.steps)
+    train(arguments.out, arguments.steps, arguments.start, arguments.seed)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import random
 
-WORDS: tuple[str, ...] = tuple(
+
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+WORDS = _split(
     """strawberry banana apple orange lemon cherry coconut pineapple raspberry potato tomato carrot onion
     garlic pepper cinnamon butter cheese bread coffee chocolate cookie pancake spaghetti noodle mushroom
     elephant giraffe tiger rabbit kangaroo penguin dolphin parrot butterfly spider beetle llama alpaca
@@ -18,21 +23,21 @@ WORDS: tuple[str, ...] = tuple(
     puzzle riddle secret treasure journey adventure shadow silver copper marble velvet cotton
     doctor teacher farmer baker pilot sailor painter wizard dragon knight robot computer keyboard
     kernel buffer thread socket server stream tensor vector matrix compiler debugger binary cache
-    cat dog sun moon star tree leaf stone fire wind rain snow king queen door key ship boat""".split()
+    cat dog sun moon star tree leaf stone fire wind rain snow king queen door key ship boat"""
 )
 
-COMMON: tuple[str, ...] = ("letter", "word", "number", "hello", "tool", "user", "answer", "model", "name", "time", "weather")
+COMMON = _split("letter word number hello tool user answer model name time weather")
 """Task words that may be whole tokens: their spelling has to be learnt, not copied."""
 
-CITIES: tuple[str, ...] = tuple(
+CITIES = _split(
     """Paris London Berlin Tokyo Rome Madrid Lisbon Vienna Oslo Dublin Prague Athens Cairo Lima Delhi
     Boston Chicago Seattle Denver Austin Toronto Sydney Nairobi Lagos Seoul Beijing Zurich Geneva Munich
-    Hamburg Milan Naples Porto Warsaw Budapest Helsinki Stockholm Copenhagen Amsterdam Brussels""".split()
+    Hamburg Milan Naples Porto Warsaw Budapest Helsinki Stockholm Copenhagen Amsterdam Brussels"""
 )
 
-NAMES: tuple[str, ...] = tuple(
+NAMES = _split(
     """Alice Bob Carla David Emma Frank Grace Henry Ines Jack Karen Liam Mia Noah Olga Peter Quinn Rosa
-    Sam Tina Umar Vera Will Xenia Yara Zoe""".split()
+    Sam Tina Umar Vera Will Xenia Yara Zoe"""
 )
 
 _VOWELS = "aeiou"

@@ -1,0 +1,96 @@
+#include "decoder.h"
+
+#include <algorithm>
+
+#include "errors.h"
+
+namespace pyllama {
+
+decoder::decoder(const model & model, const common_params & params) {
+    auto options = common_context_params_to_llama(params);
+    // One row of logits per slot and step is all that is ever asked for; more would reserve n_vocab floats each.
+    options.n_outputs_max = static_cast<uint32_t>(std::max(1, params.n_parallel));
+    options.n_outputs_max_per_seq = 1;
+    options.n_batch = std::max(options.n_batch, options.n_seq_max);
+    context_.reset(llama_init_from_model(model.handle(), options));
+    if (!context_) {
+        throw error(error_kind::model_load,
+                    "no context could be made for the model: too little memory, or options that it does not support");
+    }
+    threadpools_.init(context_.get(), params);
+    batch_.reset(llama_batch_ext_init(context_.get()));
+
+    n_ctx_slot_ = static_cast<int32_t>(llama_n_ctx_seq(context_.get()));
+    if (params.kv_unified_per_slot > 0) {
+        n_ctx_slot_ = std::min(n_ctx_slot_, params.kv_unified_per_slot);
+    }
+    n_ctx_slot_ = std::min(n_ctx_slot_, llama_model_n_ctx_train(model.handle()));
+    n_threads_ = options.n_threads;
+    unified_ = params.kv_unified || params.n_parallel == 1;
+    alternate_ = !unified_ || llama_model_is_recurrent(model.handle()) || llama_model_is_hybrid(model.handle());
+    if (params.warmup) {
+        warm_up(model);
+    }
+}
+
+int32_t decoder::n_ctx() const { return static_cast<int32_t>(llama_n_ctx(context_.get())); }
+
+int32_t decoder::n_ubatch() const { return static_cast<int32_t>(llama_n_ubatch(context_.get())); }
+
+// Touches all weights once, so that the first request does not pay for it.
+void decoder::warm_up(const model & model) {
+    llama_token token = llama_vocab_bos(model.vocab());
+    if (token == LLAMA_TOKEN_NULL) {
+        token = llama_vocab_eos(model.vocab());
+    }
+    llama_batch_ext_clear(batch_.get());
+    const int32_t index = llama_batch_ext_add_token(batch_.get(), 0, token == LLAMA_TOKEN_NULL ? 0 : token);
+    const llama_pos position = 0;
+    llama_batch_ext_set_pos(batch_.get(), index, &position);
+    llama_batch_ext_set_output_logits(batch_.get(), index, true);
+    llama_process(context_.get(), LLAMA_PROCESS_TYPE_DECODE, batch_.get());
+    llama_memory_clear(llama_get_memory(context_.get()), true);
+    llama_synchronize(context_.get());
+    llama_perf_context_reset(context_.get());
+}
+
+decode_status decoder::decode(const std::vector<chunk> & plan) {
+    rows_.assign(plan.size(), nullptr);
+    std::vector<int32_t> outputs(plan.size(), -1);
+    llama_batch_ext_clear(batch_.get());
+    for (size_t i = 0; i < plan.size(); ++i) {
+        const chunk & part = plan[i];
+        const auto & tokens = part.target->running->tokens();
+        int32_t index = -1;
+        for (llama_pos position = part.begin; position < part.end; ++position) {
+            index = llama_batch_ext_add_token(batch_.get(), part.target->sequence,
+                                              tokens[static_cast<size_t>(position)]);
+            if (index < 0) {
+                last_code_ = index;
+                return decode_status::failed;
+            }
+            llama_batch_ext_set_pos(batch_.get(), index, &position);
+        }
+        if (part.wants_logits) {
+            llama_batch_ext_set_output_logits(batch_.get(), index, true);
+            outputs[i] = index;
+        }
+    }
+
+    last_code_ = llama_process(context_.get(), LLAMA_PROCESS_TYPE_DECODE, batch_.get());
+    if (last_code_ == 1) {
+        return decode_status::no_room;
+    }
+    if (last_code_ != 0) {
+        return decode_status::failed;
+    }
+    llama_synchronize(context_.get());
+    for (size_t i = 0; i < plan.size(); ++i) {
+        if (outputs[i] >= 0) {
+            rows_[i] = llama_get_logits_ith(context_.get(), outputs[i]);
+        }
+    }
+    return decode_status::ok;
+}
+
+}  // namespace pyllama

@@ -1,0 +1,56 @@
+// The llama_context as the slot loop uses it: one batch of chunks in, rows of logits out. Made, used and
+// destroyed on the engine thread (OpenMP keeps one team of workers per thread that starts one).
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "common.h"
+#include "llama-cpp.h"
+#include "model.h"
+#include "scheduler.h"
+
+namespace pyllama {
+
+enum class decode_status {
+    ok,
+    no_room,  // nothing changed: the KV cache has no room for the whole batch
+    failed,   // parts may have been decoded: resynchronise every slot
+};
+
+class decoder {
+  public:
+    // Throws error(model_load) when the context cannot be made (memory, unsupported options).
+    decoder(const model & model, const common_params & params);
+
+    llama_context * context() const { return context_.get(); }
+    int32_t n_ctx() const;        // cells of the whole KV cache
+    int32_t n_ctx_slot() const { return n_ctx_slot_; }
+    int32_t n_ubatch() const;
+    bool unified() const { return unified_; }
+    bool alternate() const { return alternate_; }  // see schedule_limits
+    int32_t n_threads() const { return n_threads_; }
+
+    // Decodes the chunks of one step, at most n_ubatch tokens. Afterwards row(i) is valid for each chunk that
+    // wants logits, until the next call.
+    decode_status decode(const std::vector<chunk> & plan);
+    const float * row(size_t chunk_index) const { return rows_[chunk_index]; }
+    int32_t last_code() const { return last_code_; }
+
+  private:
+    void warm_up(const model & model);
+
+    // Destroyed in reverse: the context before the thread pools that it uses.
+    common_threadpools threadpools_;
+    llama_context_ptr context_;
+    llama_batch_ext_ptr batch_;
+    std::vector<const float *> rows_;
+    int32_t n_ctx_slot_ = 0;
+    int32_t n_threads_ = 1;
+    int32_t last_code_ = 0;
+    bool unified_ = false;
+    bool alternate_ = false;
+};
+
+}  // namespace pyllama

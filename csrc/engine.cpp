@@ -1,0 +1,296 @@
+#include "engine.h"
+
+#include <algorithm>
+#include <exception>
+#include <utility>
+
+#include "settings_json.h"
+
+namespace pyllama {
+
+namespace {
+
+// The chat and grammar code of llama.cpp recurses, and std::regex with it: reserved, not used, memory.
+constexpr size_t engine_stack_bytes = 256u * 1024 * 1024;
+
+}  // namespace
+
+engine::engine(std::shared_ptr<const model> model, const server_params & params, decoder_factory make_decoder)
+    : model_(std::move(model)), params_(params), make_decoder_(std::move(make_decoder)) {
+    std::promise<void> ready;
+    auto is_ready = ready.get_future();
+    thread_options options;
+    options.name = "pyllama-engine";
+    options.stack_bytes = engine_stack_bytes;
+    thread_ = named_thread(options, [this, &ready] { run(ready); });
+    try {
+        is_ready.get();
+    } catch (...) {
+        thread_.join();
+        throw;
+    }
+}
+
+engine::~engine() { close(); }
+
+submitted engine::submit(prepared_request && prepared) {
+    if (prepared.params.id_slot >= n_slots()) {
+        throw bad_request("id_slot " + std::to_string(prepared.params.id_slot) + " does not exist: there are " +
+                              std::to_string(n_slots()) + " slots",
+                          "id_slot");
+    }
+    const size_t capacity = prepared.stream ? static_cast<size_t>(params_.stream_buffer_bytes) : 0;
+    auto next = std::make_unique<generation>(model_, std::move(prepared), capacity);
+    submitted handle{next->id(), next->output()->session(), next->control()};
+    {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        if (refusing_) {
+            throw error(error_kind::unavailable, refusal_);
+        }
+        if (n_waiting_ >= static_cast<size_t>(params_.max_queue) + n_idle_) {
+            metrics_.n_rejected++;
+            throw error(error_kind::busy, "too many requests are waiting (" + std::to_string(n_waiting_) + ")");
+        }
+        n_waiting_++;
+        submitted_.push_back(std::move(next));
+    }
+    metrics_.n_requests++;
+    metrics_.n_queued++;
+    wake_.notify_one();
+    return handle;
+}
+
+void engine::cancel(const std::shared_ptr<generation_control> & control) {
+    control->cancelled.store(true, std::memory_order_relaxed);
+    {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        poked_ = true;
+    }
+    wake_.notify_one();
+}
+
+void engine::shutdown(const std::string & message) {
+    {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        if (refusing_) {
+            return;
+        }
+        refusing_ = true;
+        refusal_ = message;
+        commands_.push_back([this, message] { fail_all(error(error_kind::unavailable, message)); });
+    }
+    wake_.notify_one();
+}
+
+void engine::close() {
+    if (!thread_.joinable()) {
+        return;
+    }
+    shutdown("the engine is closed");
+    {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        stopping_ = true;
+    }
+    wake_.notify_one();
+    thread_.join();
+    renderer_.close();
+}
+
+std::vector<slot_info> engine::slots() {
+    auto answer = std::make_shared<std::promise<std::vector<slot_info>>>();
+    auto result = answer->get_future();
+    {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        if (stopping_) {
+            throw error(error_kind::closed, "the engine is closed");
+        }
+        commands_.push_back([this, answer] {
+            std::vector<slot_info> infos;
+            for (const slot & each : slots_) {
+                infos.push_back(describe(each));
+            }
+            answer->set_value(std::move(infos));
+        });
+    }
+    wake_.notify_one();
+    return result.get();
+}
+
+// The engine thread's whole life. Nothing may leave it as an exception.
+void engine::run(std::promise<void> & ready) {
+    try {
+        decoder_ = make_decoder_ ? make_decoder_(*model_, params_.common)
+                                 : std::make_unique<decoder>(*model_, params_.common);
+        make_slots();
+    } catch (...) {
+        decoder_.reset();
+        ready.set_exception(std::current_exception());
+        return;
+    }
+    ready.set_value();
+    while (wait_for_work()) {
+        try {
+            step();
+        } catch (const std::exception & reason) {
+            recover(error(error_kind::engine, std::string("the engine failed: ") + reason.what()));
+        } catch (...) {
+            recover(error(error_kind::engine, "the engine failed"));
+        }
+        renderer_.notify();
+    }
+    fail_all(error(error_kind::unavailable, "the engine is closed"));
+    renderer_.notify();
+    scheduler_.reset();
+    decoder_.reset();
+}
+
+void engine::make_slots() {
+    scheduler_ = std::make_unique<scheduler>(schedule_limits{decoder_->n_ubatch(), decoder_->alternate()});
+    n_ctx_slot_ = decoder_->n_ctx_slot();
+    slots_.resize(static_cast<size_t>(n_slots()));
+    for (size_t i = 0; i < slots_.size(); ++i) {
+        slots_[i].id = static_cast<int32_t>(i);
+        slots_[i].sequence = static_cast<llama_seq_id>(i);
+    }
+    const std::lock_guard<std::mutex> lock(mutex_);
+    n_idle_ = slots_.size();
+}
+
+// After an exception in a step nobody knows which tokens the sequences hold.
+void engine::recover(const error & reason) {
+    fail_all(reason);
+    llama_memory_clear(llama_get_memory(decoder_->context()), true);
+    for (slot & each : slots_) {
+        each.cached.clear();
+    }
+}
+
+// False when the engine is to end.
+bool engine::wait_for_work() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    const bool busy = std::any_of(slots_.begin(), slots_.end(), [](const slot & s) { return s.running != nullptr; });
+    if (!busy) {
+        wake_.wait(lock, [this] { return stopping_ || poked_ || !commands_.empty() || !submitted_.empty(); });
+    }
+    poked_ = false;
+    return !stopping_ || !commands_.empty();
+}
+
+void engine::step() {
+    drain();
+    drop_cancelled();
+    admit();
+    count_running();
+    const std::vector<chunk> plan = scheduler_->next(slots_);
+    if (!plan.empty()) {
+        decode(plan);
+    }
+    count_running();
+}
+
+void engine::drain() {
+    std::deque<command> commands;
+    {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        commands.swap(commands_);
+    }
+    drain_submissions();
+    for (auto & next : commands) {
+        next();
+    }
+}
+
+void engine::drain_submissions() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    for (auto & next : submitted_) {
+        queue_.push_back(std::move(next));
+    }
+    submitted_.clear();
+}
+
+void engine::drop_cancelled() {
+    for (slot & each : slots_) {
+        if (each.running && each.running->cancelled()) {
+            finish(each, finish_reason::cancelled);
+        }
+    }
+    const auto first = std::stable_partition(queue_.begin(), queue_.end(),
+                                             [](const auto & waiting) { return !waiting->cancelled(); });
+    for (auto it = first; it != queue_.end(); ++it) {
+        (*it)->finish(finish_reason::cancelled, renderer_);
+        metrics_.n_cancelled++;
+    }
+    left_queue(static_cast<size_t>(queue_.end() - first));
+    queue_.erase(first, queue_.end());
+}
+
+void engine::left_queue(size_t n) {
+    if (n > 0) {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        n_waiting_ -= n;
+        metrics_.n_queued -= static_cast<int64_t>(n);
+    }
+}
+
+void engine::release(slot & target) {
+    target.running.reset();
+    target.last_used = ++clock_;
+    room_changed_ = true;
+    const std::lock_guard<std::mutex> lock(mutex_);
+    n_idle_++;
+}
+
+void engine::finish(slot & target, finish_reason reason) {
+    target.running->finish(reason, renderer_);
+    (reason == finish_reason::cancelled ? metrics_.n_cancelled : metrics_.n_finished)++;
+    release(target);
+}
+
+void engine::fail(slot & target, error reason) {
+    target.running->fail(std::move(reason), renderer_);
+    metrics_.n_failed++;
+    release(target);
+}
+
+void engine::fail_all(const error & reason) {
+    drain_submissions();
+    for (slot & each : slots_) {
+        if (each.running) {
+            fail(each, reason);
+        }
+    }
+    for (auto & waiting : queue_) {
+        waiting->fail(reason, renderer_);
+        metrics_.n_failed++;
+    }
+    left_queue(queue_.size());
+    queue_.clear();
+    count_running();
+}
+
+slot_info engine::describe(const slot & target) const {
+    slot_info info;
+    info.id = target.id;
+    info.n_ctx = n_ctx_slot_;
+    info.n_cached = static_cast<int32_t>(target.cached.size());
+    if (target.running) {
+        const generation & running = *target.running;
+        info.busy = true;
+        info.state = target.state() == slot_state::prefill ? "prefill" : "decode";
+        info.request_id = running.id();
+        info.n_prompt = running.n_prompt();
+        info.n_prompt_cached = running.timings().n_cached;
+        info.n_decoded = running.n_generated();
+        info.params = settings_json(running.params());
+    } else {
+        info.state = "idle";
+    }
+    return info;
+}
+
+void engine::count_running() {
+    metrics_.n_running = std::count_if(slots_.begin(), slots_.end(),
+                                       [](const slot & each) { return each.running != nullptr; });
+}
+
+}  // namespace pyllama

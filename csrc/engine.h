@@ -1,0 +1,148 @@
+// The engine: one thread that owns the llama_context and the slots, one that renders, and the queue between
+// callers and them. Public methods may be called from any thread and do not wait for a step, except slots()
+// and close().
+//
+// A step, on the engine thread:
+//   drain submissions -> drop cancelled -> admit queued requests to idle slots -> schedule one ubatch ->
+//   decode -> sample every slot that got logits -> advance -> tell the renderer once
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <future>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "decoder.h"
+#include "generation.h"
+#include "metrics.h"
+#include "model.h"
+#include "renderer.h"
+#include "scheduler.h"
+#include "server_params.h"
+#include "slot.h"
+#include "thread.h"
+
+namespace pyllama {
+
+struct slot_info {
+    int32_t id = 0;
+    bool busy = false;
+    std::string state;
+    std::string request_id;
+    int32_t n_ctx = 0;
+    int32_t n_prompt = 0;
+    int32_t n_prompt_cached = 0;
+    int32_t n_decoded = 0;
+    int32_t n_cached = 0;  // tokens the slot's sequence holds
+    std::string params;    // JSON object of the running request's sampling parameters
+};
+
+// What a caller holds of a submitted request.
+struct submitted {
+    std::string id;
+    std::shared_ptr<stream_session> session;
+    std::shared_ptr<generation_control> control;
+};
+
+class engine {
+  public:
+    // Called once, on the engine thread; tests pass decoders that fail.
+    using decoder_factory = std::function<std::unique_ptr<decoder>(const model &, const common_params &)>;
+
+    // Makes the context on the new engine thread and waits until it is ready. Throws error(model_load).
+    engine(std::shared_ptr<const model> model, const server_params & params, decoder_factory make_decoder = {});
+    ~engine();  // close()
+    engine(const engine &) = delete;
+    engine & operator=(const engine &) = delete;
+
+    // Queues a prepared request; its stream session exists from now on. Throws error: busy when the queue is
+    // full, unavailable after shutdown(), invalid_request for sampling parameters that cannot be used.
+    submitted submit(prepared_request && prepared);
+
+    // Ends the request before the next decode, wherever it is. Idempotent.
+    void cancel(const std::shared_ptr<generation_control> & control);
+
+    // Refuses new requests and ends every unfinished one with error(unavailable, message).
+    void shutdown(const std::string & message);
+
+    // shutdown(), then ends both threads and frees the context. Idempotent; must not be called on them.
+    void close();
+
+    std::vector<slot_info> slots();  // waits for the step that is running
+    const pyllama::metrics & metrics() const { return metrics_; }
+    int32_t n_ctx_slot() const { return n_ctx_slot_; }
+    int32_t n_slots() const { return params_.common.n_parallel; }
+    const std::shared_ptr<const model> & shared_model() const { return model_; }
+
+  private:
+    using command = std::function<void()>;
+
+    // engine.cpp: the thread and the queue
+    void run(std::promise<void> & ready);
+    void make_slots();
+    bool wait_for_work();
+    void step();
+    void drain();
+    void drain_submissions();
+    void drop_cancelled();
+    void left_queue(size_t n);
+    void recover(const error & reason);
+
+    // engine_step.cpp: one step
+    void decode(const std::vector<chunk> & plan);
+    void account(const std::vector<chunk> & plan, generation::clock::duration elapsed);
+    void sample(const std::vector<chunk> & plan);
+    void advance(const std::vector<chunk> & plan);
+    void fail_decode(const std::vector<chunk> & plan);
+
+    // engine_admission.cpp: who gets a slot and KV cells
+    void admit();
+    slot * choose_slot(const generation & next);
+    bool room_for(const generation & next) const;
+    void assign(slot & target, std::unique_ptr<generation> next);
+    void make_room(const std::vector<chunk> & plan);
+    bool evict_idle();
+    void park(slot & victim);
+
+    void release(slot & target);
+    void finish(slot & target, finish_reason reason);
+    void fail(slot & target, error reason);
+    void fail_all(const error & reason);
+    void count_running();
+    slot_info describe(const slot & target) const;
+
+    std::shared_ptr<const model> model_;
+    server_params params_;
+    decoder_factory make_decoder_;
+    pyllama::metrics metrics_;
+    renderer renderer_;
+    int32_t n_ctx_slot_ = 0;
+
+    // Shared with callers, under mutex_.
+    std::mutex mutex_;
+    std::condition_variable wake_;
+    std::deque<command> commands_;
+    std::deque<std::unique_ptr<generation>> submitted_;
+    size_t n_waiting_ = 0;  // submitted and not yet in a slot
+    size_t n_idle_ = 0;     // slots
+    bool refusing_ = false;
+    bool stopping_ = false;
+    bool poked_ = false;
+    std::string refusal_;
+
+    // Engine thread only.
+    std::unique_ptr<decoder> decoder_;
+    std::unique_ptr<scheduler> scheduler_;
+    std::vector<slot> slots_;
+    std::deque<std::unique_ptr<generation>> queue_;
+    uint64_t clock_ = 0;      // counts assignments and releases
+    bool room_changed_ = true;  // a generation ended since one was parked: parked ones may try again
+
+    named_thread thread_;
+};
+
+}  // namespace pyllama

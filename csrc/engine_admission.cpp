@@ -1,0 +1,148 @@
+// Which queued request gets which slot, and what happens when the unified KV cache has no room. Engine thread.
+
+#include <algorithm>
+
+#include "engine.h"
+
+namespace pyllama {
+
+void engine::admit() {
+    size_t n_admitted = 0;
+    for (auto it = queue_.begin(); it != queue_.end();) {
+        slot * target = choose_slot(**it);
+        if (target == nullptr) {
+            ++it;  // it waits for a slot of its own choosing; others may go ahead
+            continue;
+        }
+        if (!room_for(**it)) {
+            break;  // first come, first served: nobody overtakes a request that waits for cells
+        }
+        assign(*target, std::move(*it));
+        it = queue_.erase(it);
+        ++n_admitted;
+    }
+    left_queue(n_admitted);
+}
+
+// An idle slot: the one asked for, else the one whose cache shares most of the prompt, else the one unused
+// for longest. Null when there is none.
+slot * engine::choose_slot(const generation & next) {
+    if (next.params().id_slot >= 0) {
+        slot & wanted = slots_[static_cast<size_t>(next.params().id_slot)];
+        return wanted.running ? nullptr : &wanted;
+    }
+    slot * oldest = nullptr;
+    slot * closest = nullptr;
+    int32_t longest = 0;
+    for (slot & each : slots_) {
+        if (each.running) {
+            continue;
+        }
+        if (oldest == nullptr || each.last_used < oldest->last_used) {
+            oldest = &each;
+        }
+        const int32_t shared = next.params().cache_prompt ? each.common_prefix(next.tokens()) : 0;
+        if (shared > longest) {
+            longest = shared;
+            closest = &each;
+        }
+    }
+    const float similarity = static_cast<float>(longest) / static_cast<float>(next.tokens().size());
+    return closest != nullptr && similarity > params_.common.slot_prompt_similarity ? closest : oldest;
+}
+
+// Whether the unified cache has cells for the request besides what runs; idle slots' cells count as free. In
+// streams each slot has cells of its own.
+bool engine::room_for(const generation & next) const {
+    if (!decoder_->unified()) {
+        return true;
+    }
+    size_t needed = next.tokens().size();
+    size_t n_running = 0;
+    for (const slot & each : slots_) {
+        if (each.running) {
+            needed += each.running->tokens().size();
+            ++n_running;
+        }
+    }
+    if (n_running == 0) {
+        return true;
+    }
+    if (next.n_generated() > 0 && !room_changed_) {
+        return false;  // parked, and nothing ended since: it would be parked again
+    }
+    return needed + n_running < static_cast<size_t>(decoder_->n_ctx());
+}
+
+void engine::assign(slot & target, std::unique_ptr<generation> next) {
+    const auto last = static_cast<int32_t>(next->tokens().size()) - 1;  // at least one token gives logits
+    const int32_t wanted = next->params().cache_prompt ? std::min(target.common_prefix(next->tokens()), last) : 0;
+    const int32_t kept = keep_prefix(decoder_->context(), target, wanted);
+    if (kept < wanted) {
+        metrics_.n_prefix_refused++;
+    }
+    metrics_.n_cached_tokens += static_cast<uint64_t>(kept);
+    target.running = std::move(next);
+    target.assigned = ++clock_;
+    target.running->start(renderer_, kept);
+    const std::lock_guard<std::mutex> lock(mutex_);
+    n_idle_--;
+}
+
+// llama_decode found no cells for the batch; the memory is unchanged. Makes room by the cheapest means left,
+// and the next step tries again.
+void engine::make_room(const std::vector<chunk> & plan) {
+    if (evict_idle()) {
+        return;
+    }
+    slot * youngest = nullptr;
+    size_t n_running = 0;
+    for (slot & each : slots_) {
+        if (each.running) {
+            ++n_running;
+            if (youngest == nullptr || each.assigned > youngest->assigned) {
+                youngest = &each;
+            }
+        }
+    }
+    if (n_running > 1 && decoder_->unified()) {
+        park(*youngest);
+        return;
+    }
+    const error reason(error_kind::engine, "the KV cache has no room for the request");
+    for (const chunk & part : plan) {
+        fail(*part.target, reason);
+        clear_cache(decoder_->context(), *part.target);
+    }
+}
+
+// Drops the cache of the idle slot that was used longest ago.
+bool engine::evict_idle() {
+    slot * oldest = nullptr;
+    for (slot & each : slots_) {
+        if (!each.running && !each.cached.empty() && (oldest == nullptr || each.last_used < oldest->last_used)) {
+            oldest = &each;
+        }
+    }
+    if (oldest == nullptr) {
+        return false;
+    }
+    clear_cache(decoder_->context(), *oldest);
+    return true;
+}
+
+// Puts a running generation back to the head of the queue and gives its cells away. What it needs to continue
+// stays in it; its KV entries are computed again.
+void engine::park(slot & victim) {
+    std::unique_ptr<generation> parked = std::move(victim.running);
+    clear_cache(decoder_->context(), victim);
+    release(victim);
+    room_changed_ = false;
+    metrics_.n_parked++;
+    metrics_.n_queued++;
+    queue_.push_front(std::move(parked));
+    const std::lock_guard<std::mutex> lock(mutex_);
+    n_waiting_++;
+}
+
+}  // namespace pyllama

@@ -1,0 +1,100 @@
+// One step of the engine thread: decode a ubatch, sample, advance.
+
+#include <algorithm>
+
+#include "engine.h"
+#include "team.h"
+
+namespace pyllama {
+
+namespace {
+
+// Below this many logits a step's sampling is not worth sharing out.
+constexpr int64_t team_worth = 100000;
+
+uint64_t microseconds(generation::clock::duration duration) {
+    return static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(duration).count());
+}
+
+}  // namespace
+
+void engine::decode(const std::vector<chunk> & plan) {
+    const auto begin = generation::clock::now();
+    switch (decoder_->decode(plan)) {
+        case decode_status::no_room: make_room(plan); return;
+        case decode_status::failed: fail_decode(plan); return;
+        case decode_status::ok: break;
+    }
+    account(plan, generation::clock::now() - begin);
+    sample(plan);
+    advance(plan);
+}
+
+void engine::account(const std::vector<chunk> & plan, generation::clock::duration elapsed) {
+    uint64_t n_prefill = 0;
+    uint64_t n_tokens = 0;
+    for (const chunk & part : plan) {
+        slot & target = *part.target;
+        const auto & tokens = target.running->tokens();
+        const auto n = static_cast<uint64_t>(part.end - part.begin);
+        if (target.state() == slot_state::prefill) {
+            n_prefill += n;
+            target.running->note_prefill(static_cast<int32_t>(n));
+        }
+        n_tokens += n;
+        target.cached.insert(target.cached.end(), tokens.begin() + part.begin, tokens.begin() + part.end);
+        metrics_.n_tokens_max = std::max<uint64_t>(metrics_.n_tokens_max, target.cached.size());
+    }
+    // A mixed step's time is shared out by tokens.
+    metrics_.prompt_us += microseconds(elapsed) * n_prefill / n_tokens;
+    metrics_.generation_us += microseconds(elapsed) * (n_tokens - n_prefill) / n_tokens;
+    metrics_.n_prompt_tokens += n_prefill;
+    metrics_.n_steps++;
+    metrics_.n_step_tokens += n_tokens;
+    metrics_.n_busy_slots += plan.size();
+}
+
+void engine::sample(const std::vector<chunk> & plan) {
+    std::vector<size_t> with_logits;
+    for (size_t i = 0; i < plan.size(); ++i) {
+        if (plan[i].wants_logits) {
+            with_logits.push_back(i);
+        }
+    }
+    const auto one = [&](size_t index) {
+        const size_t i = with_logits[index];
+        plan[i].target->running->sample(decoder_->row(i));
+    };
+    const bool shared = static_cast<int64_t>(with_logits.size()) * model_->n_vocab() >= team_worth;
+    parallel_for(with_logits.size(), shared ? decoder_->n_threads() : 1, one);
+}
+
+void engine::advance(const std::vector<chunk> & plan) {
+    for (const chunk & part : plan) {
+        if (!part.wants_logits) {
+            continue;
+        }
+        slot & target = *part.target;
+        const bool goes_on = target.running->advance(n_ctx_slot_, renderer_);
+        if (target.running->failure()) {
+            fail(target, *target.running->failure());
+            continue;
+        }
+        metrics_.n_generated_tokens++;
+        if (!goes_on) {
+            finish(target, *target.running->reason());
+        }
+    }
+}
+
+// The requests of the failed batch fail; the others' sequences were not touched.
+void engine::fail_decode(const std::vector<chunk> & plan) {
+    const error reason(error_kind::engine,
+                       "the model could not be evaluated (code " + std::to_string(decoder_->last_code()) + ")");
+    for (const chunk & part : plan) {
+        fail(*part.target, reason);
+        clear_cache(decoder_->context(), *part.target);
+    }
+}
+
+}  // namespace pyllama

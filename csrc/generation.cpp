@@ -1,0 +1,143 @@
+#include "generation.h"
+
+#include <algorithm>
+#include <utility>
+
+
+namespace pyllama {
+
+namespace {
+
+double milliseconds(generation::clock::duration duration) {
+    return std::chrono::duration<double, std::milli>(duration).count();
+}
+
+}  // namespace
+
+generation::generation(std::shared_ptr<const model> model, prepared_request && prepared, size_t stream_capacity)
+    : model_(std::move(model)),
+      id_(std::move(prepared.id)),
+      params_(std::move(prepared.params)),
+      tokens_(std::move(prepared.tokens)),
+      n_prompt_(static_cast<int32_t>(tokens_.size())),
+      sampler_(model_->vocab(), params_),
+      hold_(params_.stop),
+      channel_(std::make_shared<channel>(std::move(prepared.writer), std::make_shared<stream_session>(stream_capacity))),
+      control_(std::make_shared<generation_control>()) {}
+
+void generation::start(renderer & render, int32_t n_cached) {
+    if (started_) {
+        return;
+    }
+    started_ = true;
+    started_at_ = clock::now();
+    timings_.n_cached = n_cached;
+    if (channel_->push_start()) {
+        render.mark(channel_);
+    }
+}
+
+void generation::sample(const float * row) {
+    try {
+        sampled_ = sampler_.sample(row);
+        if (params_.n_logprobs >= 0) {
+            sampled_logprobs_ =
+                std::make_unique<piece_logprobs>(sampler_.logprobs(row, sampled_, params_.n_logprobs));
+        }
+        sampler_.accept(sampled_);
+    } catch (const error & reason) {
+        failure_ = reason;
+    } catch (const std::exception & reason) {
+        failure_ = error(error_kind::engine, std::string("sampling failed: ") + reason.what());
+    } catch (...) {
+        failure_ = error(error_kind::engine, "sampling failed");
+    }
+}
+
+std::string generation::text_of(llama_token token) const {
+    const bool special = params_.special || params_.sampling.preserved_tokens.count(token) > 0;
+    return model_->piece(token, special);
+}
+
+bool generation::limit_reached(int32_t n_ctx_slot) {
+    if (params_.n_predict >= 0 && n_generated() >= params_.n_predict) {
+        return true;
+    }
+    if (static_cast<int32_t>(tokens_.size()) >= n_ctx_slot) {
+        truncated_ = true;
+        return true;
+    }
+    return params_.t_max_predict_ms > 0 &&
+           milliseconds(clock::now() - first_token_at_) > static_cast<double>(params_.t_max_predict_ms);
+}
+
+bool generation::advance(int32_t n_ctx_slot, renderer & render) {
+    if (failure_) {
+        return false;
+    }
+    last_token_at_ = clock::now();
+    if (n_generated() == 0) {
+        first_token_at_ = last_token_at_;
+        timings_.prompt_ms = milliseconds(first_token_at_ - started_at_);
+    }
+    tokens_.push_back(sampled_);
+    timings_.n_decoded = n_generated();
+
+    std::vector<piece> pieces;
+    if (llama_vocab_is_eog(model_->vocab(), sampled_)) {
+        reason_ = finish_reason::stop;
+        hold_.flush(pieces);
+    } else {
+        piece next{sampled_, text_of(sampled_), std::move(sampled_logprobs_)};
+        if (const std::string * stop = hold_.add(std::move(next), pieces)) {
+            reason_ = finish_reason::stop;
+            stop_string_ = *stop;
+        } else if (limit_reached(n_ctx_slot)) {
+            reason_ = finish_reason::length;
+            hold_.flush(pieces);
+        }
+    }
+    release(pieces, render);
+    return !reason_;
+}
+
+void generation::release(std::vector<piece> & pieces, renderer & render) {
+    bool was_clean = false;
+    for (auto & next : pieces) {
+        was_clean = channel_->push(std::move(next)) || was_clean;
+    }
+    if (was_clean) {
+        render.mark(channel_);
+    }
+}
+
+void generation::finish(finish_reason reason, renderer & render) {
+    reason_ = reason;
+    if (reason == finish_reason::cancelled) {
+        std::vector<piece> pieces;
+        hold_.flush(pieces);
+        release(pieces, render);
+    }
+    if (n_generated() > 0) {
+        timings_.decode_ms = milliseconds(last_token_at_ - first_token_at_);
+    }
+    generation_result result;
+    result.reason = reason;
+    result.stop_string = std::move(stop_string_);
+    result.n_prompt_tokens = n_prompt_;
+    result.n_reasoning_tokens = sampler_.reasoning().n_tokens();
+    result.truncated = truncated_;
+    result.timings = timings_;
+    if (channel_->push_finish(std::move(result))) {
+        render.mark(channel_);
+    }
+}
+
+void generation::fail(error reason, renderer & render) {
+    failure_ = reason;
+    if (channel_->push_failure(std::move(reason))) {
+        render.mark(channel_);
+    }
+}
+
+}  // namespace pyllama

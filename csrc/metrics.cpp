@@ -1,0 +1,30 @@
+#include "metrics.h"
+
+namespace pyllama {
+
+std::vector<std::pair<std::string, double>> metrics::snapshot() const {
+    const auto seconds = [](const std::atomic<uint64_t> & us) { return static_cast<double>(us.load()) / 1e6; };
+    const auto count = [](const auto & value) { return static_cast<double>(value.load()); };
+    return {
+        {"requests", count(n_requests)},
+        {"requests_finished", count(n_finished)},
+        {"requests_cancelled", count(n_cancelled)},
+        {"requests_failed", count(n_failed)},
+        {"requests_rejected", count(n_rejected)},
+        {"requests_parked", count(n_parked)},
+        {"requests_running", count(n_running)},
+        {"requests_queued", count(n_queued)},
+        {"prompt_tokens", count(n_prompt_tokens)},
+        {"prompt_seconds", seconds(prompt_us)},
+        {"cached_tokens", count(n_cached_tokens)},
+        {"generated_tokens", count(n_generated_tokens)},
+        {"generation_seconds", seconds(generation_us)},
+        {"steps", count(n_steps)},
+        {"step_tokens", count(n_step_tokens)},
+        {"busy_slots", count(n_busy_slots)},
+        {"prefix_refused", count(n_prefix_refused)},
+        {"tokens_max", count(n_tokens_max)},
+    };
+}
+
+}  // namespace pyllama

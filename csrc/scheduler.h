@@ -1,0 +1,46 @@
+// Chooses the tokens of one step: at most one ubatch, the decoding slots first, then prefill chunks in order
+// of assignment. Pure: it reads the slots and changes nothing. Engine thread.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "slot.h"
+
+namespace pyllama {
+
+struct schedule_limits {
+    int32_t n_ubatch = 512;
+    // Memory that splits a mixed batch into several passes (one stream per sequence, recurrent states): decode
+    // and prefill alternate instead of sharing a step.
+    bool alternate = false;
+};
+
+// Tokens [begin, end) of the slot's generation.
+struct chunk {
+    slot * target = nullptr;
+    int32_t begin = 0;
+    int32_t end = 0;
+    bool wants_logits = false;  // it reaches the generation's last token
+};
+
+class scheduler {
+  public:
+    explicit scheduler(schedule_limits limits) : limits_(limits) {}
+
+    // Empty when no slot has anything to do.
+    std::vector<chunk> next(std::vector<slot> & slots);
+
+  private:
+    void add_decode(const std::vector<slot *> & decoding, int32_t & budget, std::vector<chunk> & plan);
+    void add_prefill(const std::vector<slot *> & prefilling, int32_t & budget, std::vector<chunk> & plan) const;
+
+    schedule_limits limits_;
+    bool decoded_last_ = false;
+    size_t first_decode_ = 0;  // rotates when there are more decoding slots than fit into a step
+};
+
+// The largest size from a small set that is at most n: few sizes, so that compute graphs are reused.
+int32_t chunk_size(int32_t n);
+
+}  // namespace pyllama

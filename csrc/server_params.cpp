@@ -1,0 +1,157 @@
+#include "server_params.h"
+
+#include <cstdlib>
+#include <stdexcept>
+
+#include "arg.h"
+#include "errors.h"
+
+#define PYLLAMA_NO_EXIT_SHIM_MACROS
+#include "exit_shim.h"
+
+namespace pyllama {
+
+namespace {
+
+struct own_flag {
+    const char * name;
+    const char * environment;
+    const char * help;
+    void (*set)(server_params & params, double value);
+    double least;
+};
+
+const own_flag own_flags[] = {
+    {"--max-queue", "PYLLAMA_MAX_QUEUE", "requests that may wait for a slot before new ones get 429 (default: 512)",
+     [](server_params & p, double v) { p.max_queue = static_cast<int32_t>(v); }, 0},
+    {"--max-body-bytes", "PYLLAMA_MAX_BODY_BYTES", "largest request body in bytes (default: 33554432)",
+     [](server_params & p, double v) { p.max_body_bytes = static_cast<int64_t>(v); }, 1},
+    {"--shutdown-timeout", "PYLLAMA_SHUTDOWN_TIMEOUT",
+     "seconds that running requests get to finish on SIGTERM (default: 10)",
+     [](server_params & p, double v) { p.shutdown_timeout = v; }, 0},
+    {"--write-timeout", "PYLLAMA_WRITE_TIMEOUT",
+     "seconds a client may take nothing of its answer before it is dropped (default: 60)",
+     [](server_params & p, double v) { p.write_timeout = v; }, 0.001},
+    {"--stream-buffer", "PYLLAMA_STREAM_BUFFER", "bytes of a stream that are kept for its readers (default: 4194304)",
+     [](server_params & p, double v) { p.stream_buffer_bytes = static_cast<int64_t>(v); }, 4096},
+};
+
+const own_flag * find_own(std::string name) {
+    for (char & c : name) {
+        c = c == '_' ? '-' : c;
+    }
+    for (const auto & flag : own_flags) {
+        if (name == flag.name) {
+            return &flag;
+        }
+    }
+    return nullptr;
+}
+
+void set_own(server_params & params, const own_flag & flag, const std::string & text, const std::string & source) {
+    char * end = nullptr;
+    const double value = std::strtod(text.c_str(), &end);
+    if (text.empty() || *end != '\0' || !(value >= flag.least) || value > 1e15) {
+        throw bad_request(source + ": \"" + text + "\" is not a number of at least " +
+                              std::to_string(static_cast<int64_t>(flag.least)),
+                          flag.name);
+    }
+    flag.set(params, value);
+}
+
+// llama-common prints an error, then how the flag is used; a caller wants the error, in one line.
+std::string first_line(std::string text) {
+    const size_t begin = text.find_first_not_of(" \n\r\t");
+    if (begin == std::string::npos) {
+        return "the flags could not be read";
+    }
+    text = text.substr(begin, text.find('\n', begin) - begin);
+    const std::string prefix = "error: ";
+    return text.compare(0, prefix.size(), prefix) == 0 ? text.substr(prefix.size()) : text;
+}
+
+void print_own_usage(int, char **) {
+    std::printf("\n----- pyllama -----\n\n");
+    for (const auto & flag : own_flags) {
+        std::printf("%-40s%s\n%-40s(env: %s)\n", (std::string(flag.name) + " N").c_str(), flag.help, "",
+                    flag.environment);
+    }
+    std::fflush(stdout);
+}
+
+}  // namespace
+
+std::vector<std::string> own_flags_help() {
+    std::vector<std::string> lines;
+    for (const auto & flag : own_flags) {
+        lines.push_back(std::string(flag.name) + "\t" + flag.environment + "\t" + flag.help);
+    }
+    return lines;
+}
+
+server_params parse_server_params(const std::vector<std::string> & args) {
+    server_params params;
+    for (const auto & flag : own_flags) {
+        if (const char * value = std::getenv(flag.environment)) {
+            set_own(params, flag, value, flag.environment);
+        }
+    }
+    std::vector<std::string> rest = {"pyllama-server"};
+    for (size_t i = 0; i < args.size(); ++i) {
+        const own_flag * flag = find_own(args[i]);
+        if (flag == nullptr) {
+            rest.push_back(args[i]);
+            continue;
+        }
+        if (++i == args.size()) {
+            throw bad_request(std::string(flag->name) + " needs a value", flag->name);
+        }
+        set_own(params, *flag, args[i], flag->name);
+    }
+    std::vector<char *> argv;
+    for (auto & arg : rest) {
+        argv.push_back(arg.data());
+    }
+    argv.push_back(nullptr);
+
+    take_cli_messages();
+    bool parsed = false;
+    try {
+        parsed = common_params_parse(static_cast<int>(rest.size()), argv.data(), params.common, LLAMA_EXAMPLE_SERVER,
+                                     print_own_usage);
+    } catch (const cli_exit & exit) {
+        const std::string message = take_cli_messages();
+        if (exit.code == 0) {
+            std::fflush(stdout);
+            throw parse_exit{0};
+        }
+        throw bad_request(first_line(message));
+    }
+    const std::string message = take_cli_messages();
+    if (!parsed) {
+        throw bad_request(first_line(message));
+    }
+    if (!message.empty()) {
+        std::fputs(message.c_str(), stderr);  // warnings
+    }
+    resolve_parallel(params.common);
+    return params;
+}
+
+void resolve_parallel(common_params & params) {
+    if (params.n_parallel < 0) {
+        params.n_parallel = 4;
+        params.kv_unified = true;
+    }
+    if (params.n_parallel > static_cast<int32_t>(llama_max_parallel_sequences())) {
+        throw bad_request("--parallel " + std::to_string(params.n_parallel) + " is more than the " +
+                              std::to_string(llama_max_parallel_sequences()) + " sequences llama.cpp can hold",
+                          "--parallel");
+    }
+    if (params.kv_unified_per_slot > 0 && params.n_ctx == 0 &&
+        static_cast<uint32_t>(params.fit_params_min_ctx) != UINT32_MAX) {
+        params.n_ctx = params.n_parallel * params.kv_unified_per_slot;
+    }
+}
+
+}  // namespace pyllama

@@ -1,0 +1,38 @@
+// The server's flags: llama-server's, parsed by llama-common, and ours. Any thread, one at a time: the parser
+// sets llama-common's process-wide log verbosity.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "common.h"
+
+namespace pyllama {
+
+struct server_params {
+    common_params common;
+
+    int32_t max_queue = 512;                     // requests that may wait for a slot; more get 429
+    int64_t max_body_bytes = 32 * 1024 * 1024;   // of an HTTP request
+    double shutdown_timeout = 10;                // seconds that running requests get on SIGTERM
+    double write_timeout = 60;                   // seconds a client may take nothing of its answer
+    int64_t stream_buffer_bytes = 4 * 1024 * 1024;  // ring buffer of one stream
+};
+
+// Thrown for flags that print and end (--help, --version, ...): what is left to do is to exit with `code`.
+struct parse_exit {
+    int code;
+};
+
+// args: without the program's name. Environment variables are read as llama-server reads them. Throws
+// error(invalid_request) with one line, or parse_exit.
+server_params parse_server_params(const std::vector<std::string> & args);
+
+// Our own flags, for --help: lines of "flag\tenvironment variable\tmeaning".
+std::vector<std::string> own_flags_help();
+
+// Slots and KV mode as llama-server resolves them: -np unset means four slots on one unified KV cache.
+void resolve_parallel(common_params & params);
+
+}  // namespace pyllama

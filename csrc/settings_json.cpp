@@ -1,0 +1,72 @@
+#include "settings_json.h"
+
+#include <cmath>
+
+#include "json.h"
+#include "sampling.h"
+
+namespace pyllama {
+
+std::string settings_json(const generation_params & params) {
+    const common_params_sampling & s = params.sampling;
+    common_json samplers = common_json::array();
+    for (const auto type : s.samplers) {
+        samplers.push_back(common_sampler_type_to_str(type));
+    }
+    common_json stop = common_json::array();
+    for (const auto & word : params.stop) {
+        stop.push_back(word);
+    }
+    common_json biases = common_json::array();
+    for (const auto & bias : s.logit_bias) {
+        common_json pair = common_json::array();
+        pair.push_back(bias.token);
+        // JSON knows no infinity; false is how a request spells "never".
+        if (std::isfinite(bias.bias)) {
+            pair.push_back(bias.bias);
+        } else {
+            pair.push_back(false);
+        }
+        biases.push_back(pair);
+    }
+    common_json json = {
+        {"seed", s.seed},
+        {"temperature", s.temp},
+        {"dynatemp_range", s.dynatemp_range},
+        {"dynatemp_exponent", s.dynatemp_exponent},
+        {"top_k", s.top_k},
+        {"top_p", s.top_p},
+        {"min_p", s.min_p},
+        {"top_n_sigma", s.top_n_sigma},
+        {"xtc_probability", s.xtc_probability},
+        {"xtc_threshold", s.xtc_threshold},
+        {"typical_p", s.typ_p},
+        {"repeat_last_n", s.penalty_last_n},
+        {"repeat_penalty", s.penalty_repeat},
+        {"presence_penalty", s.penalty_present},
+        {"frequency_penalty", s.penalty_freq},
+        {"dry_multiplier", s.dry_multiplier},
+        {"dry_base", s.dry_base},
+        {"dry_allowed_length", s.dry_allowed_length},
+        {"dry_penalty_last_n", s.dry_penalty_last_n},
+        {"dry_sequence_breakers", s.dry_sequence_breakers},
+        {"mirostat", s.mirostat},
+        {"mirostat_tau", s.mirostat_tau},
+        {"mirostat_eta", s.mirostat_eta},
+        {"adaptive_target", s.adaptive_target},
+        {"adaptive_decay", s.adaptive_decay},
+        {"max_tokens", params.n_predict},
+        {"n_predict", params.n_predict},
+        {"ignore_eos", s.ignore_eos},
+        {"n_probs", s.n_probs},
+        {"min_keep", s.min_keep},
+        {"grammar", common_grammar_value(s.grammar)},
+        {"grammar_lazy", s.grammar_lazy},
+    };
+    json["stop"] = stop;
+    json["logit_bias"] = biases;
+    json["samplers"] = samplers;
+    return json.dump_safe();
+}
+
+}  // namespace pyllama

@@ -1,0 +1,55 @@
+// A request's sampler: llama.cpp's sampler chain and grammar, with our own selection in front and our own
+// rule for when a grammar applies. Made on the caller's thread, used by the engine thread (or by one thread of
+// its team at a time). It reads raw rows of logits and never touches the llama_context.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "llama-cpp.h"
+#include "logit_row.h"
+#include "prompt.h"
+#include "reasoning.h"
+
+namespace pyllama {
+
+class slot_sampler {
+  public:
+    // Throws error(invalid_request) for parameters out of range and grammars that do not parse.
+    slot_sampler(const llama_vocab * vocab, const generation_params & params);
+    slot_sampler(slot_sampler &&) = delete;
+
+    // Chooses the next token. Throws error(engine) when no token is allowed.
+    llama_token sample(const float * row);
+
+    // Tells chain, grammar and reasoning tracker about a token of the answer. Never aborts: a token that the
+    // grammar does not allow throws error(engine).
+    void accept(llama_token token);
+
+    // The chosen token's and the n_top likeliest tokens' logprobs, of the row as the model gave it.
+    piece_logprobs logprobs(const float * row, llama_token token, int32_t n_top);
+
+    const reasoning_tracker & reasoning() const { return reasoning_; }
+    uint32_t seed() const;
+
+  private:
+    bool grammar_applies() const;
+    bool grammar_allows(llama_token token);
+    void candidates(const float * row, bool whole_row);
+    void apply_biases_to_all(const float * row);
+    llama_token choose();
+
+    const llama_vocab * vocab_;
+    int32_t n_vocab_;
+    llama_sampler_ptr chain_;
+    llama_sampler_ptr grammar_;
+    bool grammar_lazy_ = false;
+    bool greedy_ = false;       // the chain does nothing but take the largest logit
+    int32_t first_top_k_ = 0;   // > 0: top-k is the first sampler that changes anything
+    std::vector<llama_logit_bias> biases_;  // sorted by token, one each
+    reasoning_tracker reasoning_;
+    std::vector<llama_token_data> candidates_;
+    bool sorted_ = false;
+};
+
+}  // namespace pyllama

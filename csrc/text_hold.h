@@ -1,0 +1,40 @@
+// Holds a request's newest text back until it may be sent: while it could still become a stop string, and
+// while its last UTF-8 character is incomplete. Releases whole tokens, so that token ids and logprobs stay
+// with their text. Engine thread; one per request.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "types.h"
+
+namespace pyllama {
+
+class text_hold {
+  public:
+    explicit text_hold(std::vector<std::string> stop);
+
+    // Adds a token's text. Whatever may be sent now is appended to `released`. Returns the stop string that
+    // is now complete, or null; after one, nothing more may be added, and what precedes it is released.
+    const std::string * add(piece && next, std::vector<piece> & released);
+
+    // The request ended without a stop string: everything still held is released. An incomplete character
+    // stays in the text; the writer turns it into U+FFFD.
+    void flush(std::vector<piece> & released);
+
+  private:
+    const std::string * find_stop(size_t from, size_t & at) const;
+    size_t held_from() const;
+    void release_until(size_t safe, std::vector<piece> & released);
+
+    std::vector<std::string> stop_;
+    size_t longest_ = 0;
+    std::string text_;          // of the held pieces, joined
+    std::vector<piece> held_;
+};
+
+// Bytes at the end of `text` that begin a UTF-8 character without completing it (0 to 3).
+size_t incomplete_utf8_tail(std::string_view text);
+
+}  // namespace pyllama
