@@ -27,7 +27,9 @@ class frame_writer {
     // New pieces, in order; never called with none. The writer may move out of them.
     virtual void pieces(std::vector<piece> & batch, frame_sink & sink) = 0;
 
-    // Exactly one of finish() and fail() is called, last. fail() may come without start() before it.
+    // At most one of finish() and fail() is called, last, and only after start(). fail() appends the dialect's
+    // error event. A request that fails before its start gets no fail(): no bytes were sent, and the HTTP layer
+    // answers with a status instead. Nor does a writer that has thrown: it is destroyed.
     virtual void finish(const generation_result & result, frame_sink & sink) = 0;
     virtual void fail(const error & reason, frame_sink & sink) = 0;
 

@@ -2,35 +2,49 @@
 // rings and wakes the readers' loops. It never touches the llama_context, and it never takes the GIL.
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
 #include <memory>
 #include <mutex>
-#include <thread>
+#include <unordered_map>
 #include <vector>
 
 #include "stream.h"
+#include "thread.h"
 
 namespace pyllama {
 
 class renderer {
   public:
-    renderer();
-    ~renderer();  // joins
+    renderer();   // throws error(engine) when there is no thread to be had
+    ~renderer();  // closes
+    renderer(const renderer &) = delete;
+    renderer & operator=(const renderer &) = delete;
 
     // Engine thread: note a channel as dirty (O(1), no wake-up yet), then tell the thread once per step.
+    // After close() a mark is dropped.
     void mark(std::shared_ptr<channel> dirty);
     void notify();
 
-    // Renders what is pending, then ends the thread. Idempotent; any thread but the render thread.
+    // Renders what is pending, waiting text included, then ends the thread and waits for it. Idempotent; any
+    // thread but the render thread.
     void close();
 
   private:
+    using clock = std::chrono::steady_clock;
+    // Channels whose writer wants a flush although nothing new came, and when. Few, so a scan finds the next.
+    using flush_times = std::unordered_map<std::shared_ptr<channel>, clock::time_point>;
+
     void run();
+    bool take(std::vector<std::shared_ptr<channel>> & taken, const flush_times & flushes);
+
     std::mutex mutex_;
     std::condition_variable wake_;
     std::vector<std::shared_ptr<channel>> dirty_;
     bool closed_ = false;
-    std::thread thread_;
+
+    std::mutex close_mutex_;  // one close() joins, the others wait for it
+    named_thread thread_;
 };
 
 }  // namespace pyllama

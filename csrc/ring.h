@@ -19,7 +19,8 @@ class ring {
     explicit ring(size_t capacity);
 
     // Appends one event: O(size of the event), also when full. An event larger than the capacity is kept
-    // alone, and the ring is then larger than its capacity until the next append.
+    // alone, and the ring is then larger than its capacity until the next append. An empty event is none:
+    // it takes no id. When memory runs out, throws std::bad_alloc and the event is not appended.
     void append(std::string_view event);
 
     uint64_t first_offset() const;  // of the oldest byte kept
@@ -31,15 +32,20 @@ class ring {
     // (at least one event). An offset inside an event starts there, inside it.
     std::string read(uint64_t offset, size_t max_bytes) const;
 
-    size_t memory() const;  // bytes held, for the byte budget
+    size_t memory() const;  // bytes allocated, bookkeeping included, for the byte budget
 
   private:
+    size_t n_held() const { return static_cast<size_t>(end_ - first_); }
+    void drop_for(size_t n_bytes);
+    void reserve(size_t n_bytes);
+    static void store(std::vector<char> & storage, uint64_t offset, std::string_view bytes);
+
     size_t capacity_;
-    std::vector<char> storage_;
+    std::vector<char> storage_;  // the byte at `offset` lies at offset % size
     uint64_t first_ = 0;
     uint64_t end_ = 0;
     uint64_t first_event_ = 0;
-    std::deque<uint64_t> event_ends_;
+    std::deque<uint64_t> event_ends_;  // of the events kept, oldest first
 };
 
 }  // namespace pyllama

@@ -46,20 +46,25 @@ class stream_session {
     // The error that ended the session before or after start, if one did.
     std::optional<error> failure() const;
 
-    // Everything from `offset` on, at most about max_bytes, cut at an event's end. Never waits.
+    // Everything from `offset` on, at most about max_bytes, cut at an event's end. Never waits. The copy is
+    // made under the mutex, so ask for no more than one send wants. An offset beyond the end is one in the
+    // future: no bytes, until the stream gets there or finishes.
     read_result read(uint64_t offset, size_t max_bytes) const;
 
     uint64_t end_offset() const;
 
-    // `waker` is told `key` after each change (new bytes, new state); null ends the subscription of that key.
-    void subscribe(std::shared_ptr<waker> waker, uint64_t key);
-    void unsubscribe(const waker * waker, uint64_t key);
+    // `target` is told `key` after each change (new bytes, new state), and at once when there is something
+    // already, so nothing falls between a read and the subscription. Null ends the subscriptions of that key.
+    // Once unsubscribe() has returned, this session marks that key no more.
+    void subscribe(std::shared_ptr<waker> target, uint64_t key);
+    void unsubscribe(const waker * target, uint64_t key);
 
-    // Producer's side: the render thread only.
+    // Producer's side: the render thread only. Nothing changes any more after finish(). None of the first
+    // three wakes a reader: wake() does, once per batch of changes.
     void start();
     void append(std::string_view event);
     void finish(std::optional<error> failure);
-    void wake();  // once per batch of appends
+    void wake();
 
   private:
     mutable std::mutex mutex_;
@@ -67,7 +72,7 @@ class stream_session {
     session_state state_ = session_state::accepted;
     std::optional<error> failure_;
     struct subscriber {
-        std::shared_ptr<waker> target;
+        std::shared_ptr<pyllama::waker> target;
         uint64_t key;
     };
     std::vector<subscriber> subscribers_;
@@ -79,32 +84,47 @@ class channel {
     channel(std::unique_ptr<frame_writer> writer, std::shared_ptr<stream_session> session);
 
     // Engine thread. Cheap: a mutex and a move. Each returns true when the channel was clean, i.e. when the
-    // renderer has to be told.
+    // renderer has to be told. Pieces and a finish imply the start. The first finish or failure is the last
+    // event: what comes later is ignored.
     bool push_start();
     bool push(piece && value);
     bool push_finish(generation_result && result);
     bool push_failure(error && reason);
 
-    // Render thread. Takes all that is pending and writes it into the session's ring. Returns true once the
-    // session has finished. Any exception of the writer ends the session with an error.
+    // Render thread. Takes all that is pending, writes it into the session's ring and wakes the readers when
+    // that changed something. Returns true once the session has finished; the writer is gone by then. Any
+    // exception of the writer ends the session with an error. A failure before the start sends no bytes: it
+    // is only to be found in the session's failure().
     bool render();
-    // Render thread: as frame_writer.
+    // Render thread: as frame_writer, with the same care for exceptions.
     double flush_due_ms() const;
     void flush();
 
     const std::shared_ptr<stream_session> & session() const { return session_; }
 
   private:
+    struct events {
+        bool start = false;
+        std::vector<piece> pieces;
+        std::optional<generation_result> result;
+        std::optional<error> failure;
+    };
+    class session_sink;
+
+    bool mark_dirty();
+    void write(events & taken, session_sink & sink);
+    void start_writer(session_sink & sink);
+    void end(std::optional<error> failure);
+
     std::mutex mutex_;
     bool dirty_ = false;
-    bool start_pending_ = false;
-    std::vector<piece> pieces_;
-    std::optional<generation_result> result_;
-    std::optional<error> failure_;
+    bool ended_ = false;  // finish or failure was pushed
+    events pending_;
 
+    std::shared_ptr<stream_session> session_;
     // Render thread only.
     std::unique_ptr<frame_writer> writer_;
-    std::shared_ptr<stream_session> session_;
+    bool started_ = false;
     bool finished_ = false;
 };
 

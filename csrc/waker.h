@@ -24,14 +24,20 @@ class waker {
     void mark(uint64_t key);
 
     // Clears the descriptor, then takes the set. Edge-triggered use is safe: a mark after this wakes again.
+    // After close() the descriptor stays readable, as at a pipe's end: stop watching it then.
     std::vector<uint64_t> drain();
 
-    // Blocks until something is marked or close() is called; false once closed.
+    // Blocks until something is marked or close() is called; false once closed. Several threads may wait.
     bool wait();
-    void close();  // idempotent; wakes wait()
+
+    // Any thread; idempotent. Wakes wait(), and mark() does nothing from now on. The descriptor itself lives as
+    // long as the object, so that nobody ever polls a number that was given away again.
+    void close();
 
   private:
-    mutable std::mutex mutex_;
+    void signal();
+
+    std::mutex mutex_;
     std::unordered_set<uint64_t> dirty_;
     int read_fd_ = -1;
     int write_fd_ = -1;

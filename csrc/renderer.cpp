@@ -1,0 +1,115 @@
+#include "renderer.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace pyllama {
+
+namespace {
+
+// The chat parser recurses as deep as the text nests.
+constexpr size_t n_stack_bytes = size_t{64} * 1024 * 1024;
+
+// Below the engine thread and ggml's workers: one of them preempted at a barrier stalls the whole step.
+constexpr int render_niceness = 5;
+
+// A writer's wish, kept within reason: never a busy loop, never a deadline beyond what the clock can hold.
+constexpr double flush_ms_min = 1;
+constexpr double flush_ms_max = 60'000;
+
+}  // namespace
+
+renderer::renderer() {
+    thread_ = named_thread({"pyllama-render", n_stack_bytes, render_niceness}, [this] { run(); });
+}
+
+renderer::~renderer() {
+    close();
+}
+
+void renderer::mark(std::shared_ptr<channel> dirty) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (!closed_) {
+        dirty_.push_back(std::move(dirty));
+    }
+}
+
+void renderer::notify() {
+    wake_.notify_one();
+}
+
+void renderer::close() {
+    {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        closed_ = true;
+    }
+    wake_.notify_one();
+    const std::lock_guard<std::mutex> lock(close_mutex_);
+    thread_.join();
+}
+
+// Waits for dirty channels, a flush that is due, or the end. False at the end.
+bool renderer::take(std::vector<std::shared_ptr<channel>> & taken, const flush_times & flushes) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    const auto ready = [this] { return closed_ || !dirty_.empty(); };
+    if (flushes.empty()) {
+        wake_.wait(lock, ready);
+    } else {
+        const auto sooner = [](const auto & a, const auto & b) { return a.second < b.second; };
+        wake_.wait_until(lock, std::min_element(flushes.begin(), flushes.end(), sooner)->second, ready);
+    }
+    taken.swap(dirty_);
+    return !closed_;
+}
+
+void renderer::run() {
+    std::vector<std::shared_ptr<channel>> taken;
+    flush_times flushes;
+
+    // Channels deal with their writers' exceptions; what is left is memory running out in the bookkeeping
+    // here, which costs one channel a flush and must not cost the process.
+    const auto guarded = [](const auto & body) {
+        try {
+            body();
+        } catch (...) {
+        }
+    };
+    const auto schedule = [&](const std::shared_ptr<channel> & rendered) {
+        const double due_ms = rendered->flush_due_ms();
+        if (!(due_ms >= 0)) {
+            flushes.erase(rendered);
+        } else {
+            const double delay_ms = std::clamp(due_ms, flush_ms_min, flush_ms_max);
+            flushes[rendered] = clock::now() + std::chrono::microseconds(static_cast<int64_t>(delay_ms * 1000));
+        }
+    };
+
+    for (bool open = true; open;) {
+        open = take(taken, flushes);
+        for (const std::shared_ptr<channel> & dirty : taken) {
+            guarded([&] {
+                dirty->render();
+                schedule(dirty);
+            });
+        }
+        taken.clear();
+
+        const clock::time_point now = clock::now();
+        guarded([&] {
+            for (const auto & [waiting, due] : flushes) {
+                if (!open || due <= now) {
+                    taken.push_back(waiting);
+                }
+            }
+        });
+        for (const std::shared_ptr<channel> & due : taken) {
+            guarded([&] {
+                due->flush();
+                schedule(due);
+            });
+        }
+        taken.clear();
+    }
+}
+
+}  // namespace pyllama

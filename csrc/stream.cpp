@@ -1,0 +1,251 @@
+#include "stream.h"
+
+#include <algorithm>
+#include <exception>
+#include <new>
+#include <utility>
+
+namespace pyllama {
+
+namespace {
+
+// The exception in flight as the error that ends a session.
+error writer_error() {
+    try {
+        throw;
+    } catch (const std::bad_alloc &) {
+        return {error_kind::engine, "out of memory"};
+    } catch (const std::exception & e) {
+        return {error_kind::engine, e.what()};
+    } catch (...) {
+        return {error_kind::engine, "unknown error"};
+    }
+}
+
+}  // namespace
+
+stream_session::stream_session(size_t capacity) : ring_(capacity) {}
+
+session_state stream_session::state() const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return state_;
+}
+
+std::optional<error> stream_session::failure() const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return failure_;
+}
+
+read_result stream_session::read(uint64_t offset, size_t max_bytes) const {
+    read_result result;
+    const std::lock_guard<std::mutex> lock(mutex_);
+    result.first_offset = ring_.first_offset();
+    if (offset < result.first_offset) {
+        result.lost = true;
+        result.next_offset = result.first_offset;
+    } else {
+        result.bytes = ring_.read(offset, max_bytes);
+        result.next_offset = offset + result.bytes.size();
+    }
+    result.finished = state_ == session_state::finished && result.next_offset >= ring_.end_offset();
+    return result;
+}
+
+uint64_t stream_session::end_offset() const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return ring_.end_offset();
+}
+
+void stream_session::subscribe(std::shared_ptr<waker> target, uint64_t key) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (!target) {
+        subscribers_.erase(std::remove_if(subscribers_.begin(), subscribers_.end(),
+                                          [&](const subscriber & s) { return s.key == key; }),
+                           subscribers_.end());
+        return;
+    }
+    const bool known = std::any_of(subscribers_.begin(), subscribers_.end(),
+                                   [&](const subscriber & s) { return s.target == target && s.key == key; });
+    if (!known) {
+        subscribers_.push_back({target, key});
+    }
+    if (state_ != session_state::accepted || ring_.end_offset() != 0) {
+        target->mark(key);
+    }
+}
+
+void stream_session::unsubscribe(const waker * target, uint64_t key) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    subscribers_.erase(std::remove_if(subscribers_.begin(), subscribers_.end(),
+                                      [&](const subscriber & s) { return s.target.get() == target && s.key == key; }),
+                       subscribers_.end());
+}
+
+void stream_session::start() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (state_ == session_state::accepted) {
+        state_ = session_state::started;
+    }
+}
+
+void stream_session::append(std::string_view event) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (state_ != session_state::finished) {
+        ring_.append(event);
+    }
+}
+
+void stream_session::finish(std::optional<error> failure) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (state_ != session_state::finished) {
+        state_ = session_state::finished;
+        failure_ = std::move(failure);
+    }
+}
+
+void stream_session::wake() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    for (const subscriber & s : subscribers_) {
+        s.target->mark(s.key);
+    }
+}
+
+// Appends to the session, and knows whether there is anything to wake a reader for.
+class channel::session_sink : public frame_sink {
+  public:
+    explicit session_sink(stream_session & session) : session_(session) {}
+
+    void frame(std::string_view bytes) override {
+        session_.append(bytes);
+        changed = true;
+    }
+
+    bool changed = false;
+
+  private:
+    stream_session & session_;
+};
+
+channel::channel(std::unique_ptr<frame_writer> writer, std::shared_ptr<stream_session> session)
+    : session_(std::move(session)), writer_(std::move(writer)) {}
+
+bool channel::push_start() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (ended_) {
+        return false;
+    }
+    pending_.start = true;
+    return mark_dirty();
+}
+
+bool channel::push(piece && value) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (ended_) {
+        return false;
+    }
+    pending_.pieces.push_back(std::move(value));
+    return mark_dirty();
+}
+
+bool channel::push_finish(generation_result && result) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (ended_) {
+        return false;
+    }
+    pending_.result = std::move(result);
+    ended_ = true;
+    return mark_dirty();
+}
+
+bool channel::push_failure(error && reason) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (ended_) {
+        return false;
+    }
+    pending_.failure = std::move(reason);
+    ended_ = true;
+    return mark_dirty();
+}
+
+bool channel::render() {
+    events taken;
+    {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        dirty_ = false;
+        std::swap(taken, pending_);
+    }
+    if (finished_) {
+        return true;
+    }
+    const bool was_started = started_;
+    session_sink sink(*session_);
+    try {
+        write(taken, sink);
+    } catch (...) {
+        // Where fail() itself threw, the engine's reason says more.
+        end(taken.failure ? std::move(taken.failure) : writer_error());
+    }
+    if (sink.changed || started_ != was_started || finished_) {
+        session_->wake();
+    }
+    return finished_;
+}
+
+double channel::flush_due_ms() const {
+    return writer_ ? writer_->flush_due_ms() : -1;
+}
+
+void channel::flush() {
+    if (finished_) {
+        return;
+    }
+    session_sink sink(*session_);
+    try {
+        writer_->flush(sink);
+    } catch (...) {
+        end(writer_error());
+    }
+    if (sink.changed || finished_) {
+        session_->wake();
+    }
+}
+
+// The caller holds the mutex. True when the channel was clean.
+bool channel::mark_dirty() {
+    return !std::exchange(dirty_, true);
+}
+
+void channel::write(events & taken, session_sink & sink) {
+    if (taken.start || !taken.pieces.empty() || taken.result) {
+        start_writer(sink);
+    }
+    if (!taken.pieces.empty()) {
+        writer_->pieces(taken.pieces, sink);
+    }
+    if (taken.result) {
+        writer_->finish(*taken.result, sink);
+        end(std::nullopt);
+    } else if (taken.failure) {
+        if (started_) {
+            writer_->fail(*taken.failure, sink);
+        }
+        end(std::move(taken.failure));
+    }
+}
+
+void channel::start_writer(session_sink & sink) {
+    if (!started_) {
+        started_ = true;
+        session_->start();
+        writer_->start(sink);
+    }
+}
+
+// The writer holds the parse state of the whole answer: it goes now, not with the last reader.
+void channel::end(std::optional<error> failure) {
+    finished_ = true;
+    session_->finish(std::move(failure));
+    writer_.reset();
+}
+
+}  // namespace pyllama
