@@ -123,7 +123,8 @@ server_params parse_server_params(const std::vector<std::string> & args) {
         const std::string message = take_cli_messages();
         if (exit.code == 0) {
             std::fflush(stdout);
-            throw parse_exit{0};
+            params.exit_code = 0;
+            return params;
         }
         throw bad_request(first_line(message));
     }

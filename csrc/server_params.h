@@ -12,6 +12,7 @@ namespace pyllama {
 
 struct server_params {
     common_params common;
+    int32_t exit_code = -1;  // >= 0: a flag that prints and ends (--help, --version, ...) did its work
 
     int32_t max_queue = 512;                     // requests that may wait for a slot; more get 429
     int64_t max_body_bytes = 32 * 1024 * 1024;   // of an HTTP request
@@ -20,13 +21,8 @@ struct server_params {
     int64_t stream_buffer_bytes = 4 * 1024 * 1024;  // ring buffer of one stream
 };
 
-// Thrown for flags that print and end (--help, --version, ...): what is left to do is to exit with `code`.
-struct parse_exit {
-    int code;
-};
-
 // args: without the program's name. Environment variables are read as llama-server reads them. Throws
-// error(invalid_request) with one line, or parse_exit.
+// error(invalid_request) with one line.
 server_params parse_server_params(const std::vector<std::string> & args);
 
 // Our own flags, for --help: lines of "flag\tenvironment variable\tmeaning".

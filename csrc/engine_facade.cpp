@@ -1,0 +1,121 @@
+#include "engine_facade.h"
+
+#include <ctime>
+
+#include "build-info.h"
+#include "json.h"
+#include "settings_json.h"
+
+namespace pyllama {
+
+namespace {
+
+std::string token_text(const model & source, llama_token token) {
+    return token == LLAMA_TOKEN_NULL ? std::string() : source.piece(token, true);
+}
+
+generation_params default_settings(const model & source) {
+    generation_params defaults;
+    defaults.sampling = source.params().sampling;
+    defaults.n_predict = source.params().n_predict;
+    return defaults;
+}
+
+}  // namespace
+
+std::shared_ptr<engine> make_engine(const server_params & params) {
+    return std::make_shared<engine>(model::load(params.common), params);
+}
+
+std::shared_ptr<prepared_request> prepare(engine & target, const std::string & body, dialect which) {
+    const prompt_limits limits{target.n_ctx_slot()};
+    return std::make_shared<prepared_request>(prepare_chat(target.shared_model(), body, which, limits));
+}
+
+std::string content_type(const prepared_request & prepared) { return std::string(prepared.writer->content_type()); }
+
+submitted submit(engine & target, prepared_request & prepared) { return target.submit(std::move(prepared)); }
+
+std::string metrics_json(engine & target) {
+    common_json json = common_json::object();
+    for (const auto & [name, value] : target.metrics().snapshot()) {
+        json[name] = value;
+    }
+    return json.dump_safe();
+}
+
+std::string slots_json(engine & target) {
+    common_json list = common_json::array();
+    for (const slot_info & info : target.slots()) {
+        common_json entry = {
+            {"id", info.id},
+            {"n_ctx", info.n_ctx},
+            {"is_processing", info.busy},
+            {"state", info.state},
+            {"n_cached", info.n_cached},
+        };
+        if (info.busy) {
+            entry["id_task"] = info.request_id;
+            entry["n_prompt_tokens"] = info.n_prompt;
+            entry["n_prompt_tokens_cached"] = info.n_prompt_cached;
+            entry["n_decoded"] = info.n_decoded;
+            entry["params"] = common_json::parse(info.params);
+        }
+        list.push_back(entry);
+    }
+    return list.dump_safe();
+}
+
+std::string props_json(engine & target) {
+    const model & source = *target.shared_model();
+    const common_params & params = source.params();
+    common_json settings = common_json::parse(settings_json(default_settings(source)));
+    common_json defaults = {{"n_ctx", target.n_ctx_slot()}};
+    defaults["params"] = settings;
+    common_json caps = common_json::object();
+    for (const auto & [name, value] : common_chat_templates_get_caps(source.templates())) {
+        caps[name] = value;
+    }
+    common_json json = {
+        {"total_slots", target.n_slots()},
+        {"model_path", params.model.path},
+        {"modalities", {{"vision", false}, {"audio", false}}},
+        {"endpoint_slots", params.endpoint_slots},
+        {"endpoint_props", params.endpoint_props},
+        {"endpoint_metrics", params.endpoint_metrics},
+        {"chat_template", common_chat_templates_source(source.templates())},
+        {"bos_token", token_text(source, llama_vocab_bos(source.vocab()))},
+        {"eos_token", token_text(source, llama_vocab_eos(source.vocab()))},
+        {"build_info", std::string(llama_build_info())},
+        {"is_sleeping", false},
+    };
+    json["default_generation_settings"] = defaults;
+    json["chat_template_caps"] = caps;
+    return json.dump_safe();
+}
+
+std::string model_info_json(engine & target) {
+    const model & source = *target.shared_model();
+    char description[256] = {};
+    llama_model_desc(source.handle(), description, sizeof(description));
+    const common_json json = {
+        {"vocab_type", static_cast<int>(llama_vocab_type(source.vocab()))},
+        {"n_vocab", source.n_vocab()},
+        {"n_ctx", target.n_ctx_slot()},
+        {"n_ctx_train", llama_model_n_ctx_train(source.handle())},
+        {"n_embd", llama_model_n_embd(source.handle())},
+        {"n_params", llama_model_n_params(source.handle())},
+        {"size", llama_model_size(source.handle())},
+        {"ftype", std::string(llama_ftype_name(llama_model_ftype(source.handle())))},
+        {"description", std::string(description)},
+    };
+    return json.dump_safe();
+}
+
+void raise_failure(const stream_session & session) {
+    if (const auto reason = session.failure()) {
+        throw error(*reason);
+    }
+}
+
+}  // namespace pyllama

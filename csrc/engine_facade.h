@@ -1,0 +1,29 @@
+// The engine in the few calls that the bindings make, with what they show of it as JSON. Any thread; calls that
+// compute or wait say so.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "engine.h"
+
+namespace pyllama {
+
+// Loads the model and starts the engine: seconds to minutes. Throws error(model_load).
+std::shared_ptr<engine> make_engine(const server_params & params);
+
+// prepare_chat with the engine's limits: milliseconds.
+std::shared_ptr<prepared_request> prepare(engine & target, const std::string & body, dialect which);
+std::string content_type(const prepared_request & prepared);
+
+submitted submit(engine & target, prepared_request & prepared);
+
+std::string metrics_json(engine & target);
+std::string slots_json(engine & target);  // waits for the running step
+std::string props_json(engine & target);
+std::string model_info_json(engine & target);
+
+// Throws the error that ended the session, if one did.
+void raise_failure(const stream_session & session);
+
+}  // namespace pyllama

@@ -1,0 +1,51 @@
+#include "params_json.h"
+
+#include <vector>
+
+#include "json.h"
+
+namespace pyllama {
+
+std::string params_json(const server_params & params) {
+    const common_params & c = params.common;
+    const common_json json = {
+        {"host", c.hostnames},
+        {"port", c.port},
+        {"api_keys", c.api_keys},
+        {"api_prefix", c.api_prefix},
+        {"cors_origins", c.cors_origins},
+        {"cors_methods", c.cors_methods},
+        {"cors_headers", c.cors_headers},
+        {"cors_credentials", c.cors_credentials},
+        {"sse_ping_interval", c.sse_ping_interval},
+        {"timeout_read", c.timeout_read},
+        {"timeout_write", c.timeout_write},
+        {"model_path", c.model.path},
+        {"model_source", c.model.get_name()},
+        {"model_alias", c.model_alias},
+        {"model_tags", c.model_tags},
+        {"n_parallel", c.n_parallel},
+        {"n_ctx", c.n_ctx},
+        {"n_batch", c.n_batch},
+        {"n_ubatch", c.n_ubatch},
+        {"kv_unified", c.kv_unified},
+        {"endpoint_slots", c.endpoint_slots},
+        {"endpoint_props", c.endpoint_props},
+        {"endpoint_metrics", c.endpoint_metrics},
+        {"ssl_file_key", c.ssl_file_key},
+        {"ssl_file_cert", c.ssl_file_cert},
+        {"reuse_port", c.reuse_port},
+        {"ui", c.ui},
+        {"verbosity", c.verbosity},
+        {"max_queue", params.max_queue},
+        {"max_body_bytes", params.max_body_bytes},
+        {"shutdown_timeout", params.shutdown_timeout},
+        {"write_timeout", params.write_timeout},
+        {"stream_buffer_bytes", params.stream_buffer_bytes},
+    };
+    return json.dump_safe();
+}
+
+void set_model_path(server_params & params, const std::string & path) { params.common.model.path = path; }
+
+}  // namespace pyllama

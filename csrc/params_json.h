@@ -1,0 +1,16 @@
+// The server's flags as the Python side needs them. Pure; any thread.
+#pragma once
+
+#include <string>
+
+#include "server_params.h"
+
+namespace pyllama {
+
+// A JSON object, UTF-8.
+std::string params_json(const server_params & params);
+
+// Where no --model was given.
+void set_model_path(server_params & params, const std::string & path);
+
+}  // namespace pyllama

@@ -1,0 +1,89 @@
+# The calls into csrc/ that can throw. They are declared here, and not in core.pxd, because raise_captured must
+# be in scope.
+
+from libc.stdint cimport int32_t, int64_t, uint64_t
+from libcpp cimport bool as cbool
+from libcpp.memory cimport make_shared, shared_ptr
+from libcpp.string cimport string
+from libcpp.vector cimport vector
+from cython.operator cimport dereference as deref
+
+cdef extern from "server_params.h" namespace "pyllama" nogil:
+    cdef cppclass c_server_params "pyllama::server_params":
+        int exit_code
+
+    c_server_params c_parse_server_params "pyllama::parse_server_params"(const vector[string] & args) except +raise_captured
+    vector[string] c_own_flags_help "pyllama::own_flags_help"() except +raise_captured
+
+cdef extern from "params_json.h" namespace "pyllama" nogil:
+    string c_params_json "pyllama::params_json"(const c_server_params & params) except +raise_captured
+    void c_set_model_path "pyllama::set_model_path"(c_server_params & params, const string & path)
+
+cdef extern from "waker.h" namespace "pyllama" nogil:
+    cdef cppclass c_waker "pyllama::waker":
+        c_waker() except +raise_captured
+        int fd() const
+        vector[uint64_t] drain() except +raise_captured
+        cbool wait() except +raise_captured
+        void close()
+
+cdef extern from "stream.h" namespace "pyllama" nogil:
+    cdef enum class c_session_state "pyllama::session_state":
+        accepted
+        started
+        finished
+
+    cdef cppclass c_read_result "pyllama::read_result":
+        string bytes
+        uint64_t next_offset
+        cbool finished
+        cbool lost
+        uint64_t first_offset
+
+    cdef cppclass c_stream_session "pyllama::stream_session":
+        c_session_state state() const
+        c_read_result read(uint64_t offset, size_t max_bytes) except +raise_captured
+        uint64_t end_offset() const
+        void subscribe(shared_ptr[c_waker] target, uint64_t key) except +raise_captured
+        void unsubscribe(const c_waker * target, uint64_t key)
+
+cdef extern from "model.h" namespace "pyllama" nogil:
+    cdef cppclass c_model "pyllama::model":
+        pass
+
+cdef extern from "prompt.h" namespace "pyllama" nogil:
+    cdef enum class c_dialect "pyllama::dialect":
+        openai
+        deltas
+
+    cdef cppclass c_prepared_request "pyllama::prepared_request":
+        string id
+        cbool stream
+        vector[int32_t] tokens
+
+cdef extern from "engine.h" namespace "pyllama" nogil:
+    cdef cppclass c_generation_control "pyllama::generation_control":
+        pass
+
+    cdef cppclass c_submitted "pyllama::submitted":
+        string id
+        shared_ptr[c_stream_session] session
+        shared_ptr[c_generation_control] control
+
+    cdef cppclass c_engine "pyllama::engine":
+        void cancel(const shared_ptr[c_generation_control] & control)
+        void shutdown(const string & message) except +raise_captured
+        void close() except +raise_captured
+        int n_ctx_slot() const
+        int n_slots() const
+
+cdef extern from "engine_facade.h" namespace "pyllama" nogil:
+    shared_ptr[c_engine] c_make_engine "pyllama::make_engine"(const c_server_params & params) except +raise_captured
+    shared_ptr[c_prepared_request] c_prepare "pyllama::prepare"(c_engine & target, const string & body, c_dialect which) except +raise_captured
+    string c_content_type "pyllama::content_type"(const c_prepared_request & prepared)
+    c_submitted c_submit "pyllama::submit"(c_engine & target, c_prepared_request & prepared) except +raise_captured
+    string c_metrics_json "pyllama::metrics_json"(c_engine & target) except +raise_captured
+    string c_slots_json "pyllama::slots_json"(c_engine & target) except +raise_captured
+    string c_props_json "pyllama::props_json"(c_engine & target) except +raise_captured
+    string c_model_info_json "pyllama::model_info_json"(c_engine & target) except +raise_captured
+    void c_raise_failure "pyllama::raise_failure"(const c_stream_session & session) except +raise_captured

@@ -1,0 +1,167 @@
+# The engine: model, slot loop and render thread behind a handle.
+
+cdef class Prepared:
+    """A request that is validated, rendered through the chat template and tokenised; submitted once."""
+
+    cdef shared_ptr[c_prepared_request] handle
+    cdef readonly str content_type
+
+    def __init__(self) -> None:
+        raise TypeError("prepared requests are made by Engine.prepare_chat()")
+
+    cdef c_prepared_request * alive(self) except NULL:
+        if self.handle.get() == NULL:
+            raise _errors.ClosedError("this request was submitted already")
+        return self.handle.get()
+
+    @property
+    def id(self) -> str:
+        """The completion's id."""
+        return _text(self.alive().id)
+
+    @property
+    def stream(self) -> bool:
+        """Whether the client asked for a stream."""
+        return self.alive().stream
+
+    @property
+    def n_prompt_tokens(self) -> int:
+        """Length of the prompt in tokens."""
+        return self.alive().tokens.size()
+
+
+cdef class Engine:
+    """A loaded model with its slot loop. Every method may be called from any thread.
+
+    Raises ModelLoadError when the model cannot be used.
+    """
+
+    cdef shared_ptr[c_engine] handle
+    cdef int pid
+
+    def __init__(self, ServerParams params not None) -> None:
+        cdef shared_ptr[c_engine] made
+        with nogil:
+            made = c_make_engine(params.params)
+        self.handle = made
+        self.pid = _os.getpid()
+
+    cdef int check(self) except -1:
+        if self.handle.get() == NULL:
+            raise _errors.ClosedError("the engine is closed")
+        if self.pid != _os.getpid():
+            raise _errors.ClosedError("the engine belongs to the process that made it; its threads do not survive fork")
+        return 0
+
+    @property
+    def closed(self) -> bool:
+        """Whether close() was called."""
+        return self.handle.get() == NULL
+
+    @property
+    def n_slots(self) -> int:
+        """Requests that run at the same time."""
+        self.check()
+        return deref(self.handle).n_slots()
+
+    @property
+    def n_ctx_slot(self) -> int:
+        """Most tokens of one request, prompt and answer together."""
+        self.check()
+        return deref(self.handle).n_ctx_slot()
+
+    def prepare_chat(self, bytes body not None, str dialect="openai") -> Prepared:
+        """Validate and tokenise a chat request given as JSON; dialect is "openai" or "deltas".
+
+        Takes milliseconds, with the GIL released. Raises InvalidRequestError naming the field, and
+        ContextLengthError with both counts.
+        """
+        cdef string text = body
+        cdef c_dialect which = c_dialect.openai
+        cdef shared_ptr[c_engine] engine
+        cdef shared_ptr[c_prepared_request] made
+        self.check()
+        if dialect == "deltas":
+            which = c_dialect.deltas
+        elif dialect != "openai":
+            raise _errors.InvalidRequestError(f"unknown dialect {dialect!r}", param="dialect")
+        engine = self.handle
+        with nogil:
+            made = c_prepare(deref(engine), text, which)
+        cdef Prepared prepared = Prepared.__new__(Prepared)
+        prepared.handle = made
+        prepared.content_type = _text(c_content_type(deref(made)))
+        return prepared
+
+    def submit(self, Prepared prepared not None, Waker waker=None, uint64_t key=0) -> Stream:
+        """Queue a prepared request; its stream exists from now on. Never waits for a step.
+
+        With a waker, ``key`` is marked there on each change. Raises EngineBusyError when the queue is full and
+        EngineUnavailableError after shutdown().
+        """
+        cdef shared_ptr[c_engine] engine
+        cdef c_submitted made
+        cdef c_prepared_request * request
+        self.check()
+        request = prepared.alive()
+        engine = self.handle
+        with nogil:
+            made = c_submit(deref(engine), deref(request))
+        prepared.handle.reset()
+        cdef Stream stream = Stream.__new__(Stream)
+        stream.handle = made
+        stream.engine = engine
+        stream.content_type = prepared.content_type
+        if waker is not None:
+            stream.subscribe(waker, key)
+        return stream
+
+    def metrics(self) -> dict:
+        """Return the engine's counters and gauges."""
+        self.check()
+        return _json.loads(c_metrics_json(deref(self.handle)))
+
+    def slots(self) -> list:
+        """Return what each slot does. Waits for the running step, with the GIL released."""
+        cdef string text
+        cdef shared_ptr[c_engine] engine
+        self.check()
+        engine = self.handle
+        with nogil:
+            text = c_slots_json(deref(engine))
+        return _json.loads(text)
+
+    def props(self) -> dict:
+        """Return what /props shows."""
+        self.check()
+        return _json.loads(c_props_json(deref(self.handle)))
+
+    def model_info(self) -> dict:
+        """Return the model's facts, as /v1/models shows them."""
+        self.check()
+        return _json.loads(c_model_info_json(deref(self.handle)))
+
+    def shutdown(self, str message="the server is shutting down") -> None:
+        """Refuse new requests and end every unfinished one with an error. Idempotent."""
+        cdef string text = message.encode()
+        self.check()
+        deref(self.handle).shutdown(text)
+
+    def close(self) -> None:
+        """End the engine and free the model. Idempotent; streams stay readable."""
+        cdef shared_ptr[c_engine] engine = self.handle
+        self.handle.reset()
+        if engine.get() != NULL and self.pid == _os.getpid():
+            with nogil:
+                deref(engine).close()
+                engine.reset()
+
+    def __dealloc__(self):
+        if self.handle.get() != NULL:
+            if self.pid != _os.getpid():
+                # The threads are in the parent: nothing here may join them.
+                new shared_ptr[c_engine](self.handle)
+                return
+            with nogil:
+                deref(self.handle).close()
+                self.handle.reset()

@@ -1,0 +1,46 @@
+# The server's flags.
+
+import json as _json
+import os as _os
+
+
+class CliExit(Exception):
+    """A flag such as --help or --version did its work: what is left is to exit with ``code``."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+cdef class ServerParams:
+    """llama-server's flags and environment variables, and pyllama's own.
+
+    ``argv`` is without the program's name. Raises InvalidRequestError with one line for a flag that is unknown
+    or has a bad value, and CliExit for flags that print something and end.
+    """
+
+    cdef c_server_params params
+
+    def __init__(self, argv=()) -> None:
+        cdef vector[string] args
+        cdef c_server_params parsed
+        for arg in argv:
+            args.push_back(str(arg).encode("utf-8", "surrogateescape"))
+        with nogil:
+            parsed = c_parse_server_params(args)
+        if parsed.exit_code >= 0:
+            raise CliExit(parsed.exit_code)
+        self.params = parsed
+
+    def set_model_path(self, path) -> None:
+        """Use the model at ``path``, for when no --model was given."""
+        c_set_model_path(self.params, _os.fsencode(path))
+
+    def as_dict(self) -> dict:
+        """Return the values that the server needs; sizes in bytes, times in seconds."""
+        return _json.loads(c_params_json(self.params))
+
+    @staticmethod
+    def own_flags() -> list:
+        """Return (flag, environment variable, meaning) of pyllama's own flags."""
+        return [tuple(_text(line).split("\t")) for line in c_own_flags_help()]
