@@ -1,0 +1,1 @@
+"""Load tests of pyllama-server beside llama-server."""
