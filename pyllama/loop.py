@@ -1,0 +1,208 @@
+"""Streams of the core, as one event loop sees them.
+
+The core tells a loop that streams changed through one descriptor (a ``Waker``); data never rides in the
+wake-up. A ``LoopNotifier`` belongs to one running loop: it hands out ``Watch`` objects, one per stream, and
+turns the descriptor's wake-ups into theirs. Everything here runs on the loop's thread, but for the notifier
+thread of loops that cannot watch a descriptor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import selectors
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from pyllama.errors import ClosedError, EngineError
+
+if TYPE_CHECKING:
+    from pyllama._core import _llama
+
+__all__ = ["LoopNotifier", "StreamReader", "Watch"]
+
+# A read takes everything there is: the ring bounds it, and a reader that waits has then seen all.
+MAX_READ = 1 << 30
+
+
+class Watch:
+    """Wakes one task, at most one at a time. A wake that nobody waits for is kept."""
+
+    __slots__ = ("_loop", "_waiter", "_woken", "key")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, key: int) -> None:
+        self._loop = loop
+        self._waiter: asyncio.Future[None] | None = None
+        self._woken = False
+        self.key = key
+
+    def wake(self) -> None:
+        """Let wait() return, now or at its next call."""
+        waiter = self._waiter
+        if waiter is None:
+            self._woken = True
+        elif not waiter.done():
+            waiter.set_result(None)
+
+    async def wait(self) -> None:
+        """Return after the next wake()."""
+        if self._woken:
+            self._woken = False
+            return
+        self._waiter = waiter = self._loop.create_future()
+        try:
+            await waiter
+        finally:
+            self._waiter = None
+
+
+class LoopNotifier:
+    """One waker, one event loop, any number of watches.
+
+    Must be made and closed on the running loop.
+    """
+
+    def __init__(self, waker: _llama.Waker) -> None:
+        self.waker = waker
+        self._loop = asyncio.get_running_loop()
+        self._keys = itertools.count(1)
+        self._watches: dict[int, Watch] = {}
+        self._thread: _NotifierThread | None = None
+        self._closed = False
+        try:
+            self._loop.add_reader(waker.fd, self._drain)
+        except NotImplementedError:
+            self._thread = _NotifierThread(self._loop, waker.fd, self._drain)
+
+    def watch(self) -> Watch:
+        """Return a new watch; its ``key`` is what the core is given. forget() it afterwards."""
+        if self._closed:
+            raise ClosedError("the event loop's notifier is closed")
+        watch = Watch(self._loop, next(self._keys))
+        self._watches[watch.key] = watch
+        return watch
+
+    def forget(self, watch: Watch) -> None:
+        """Drop a watch; idempotent."""
+        self._watches.pop(watch.key, None)
+
+    def close(self) -> None:
+        """Stop watching the descriptor; idempotent. Waiting tasks are woken once more."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._thread is None:
+            self._loop.remove_reader(self.waker.fd)
+        else:
+            self._thread.stop()
+        for watch in self._watches.values():
+            watch.wake()
+        self._watches.clear()
+        self.waker.close()
+
+    def _drain(self) -> None:
+        if self._closed:
+            return
+        watches = self._watches
+        # drain() clears the descriptor before it takes the keys, so a change in between wakes again.
+        for key in self.waker.drain():
+            watch = watches.get(key)
+            if watch is not None:
+                watch.wake()
+
+
+class _NotifierThread:
+    """Waits for the descriptor where the loop cannot, and calls ``drain`` on the loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, fd: int, drain: Callable[[], None]) -> None:
+        self._loop = loop
+        self._fd = fd
+        self._drain = drain
+        self._drained = threading.Event()
+        self._stop_reader, self._stop_writer = os.pipe()
+        self._thread = threading.Thread(target=self._run, name="pyllama-notifier", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        os.write(self._stop_writer, b"x")
+        self._drained.set()
+        self._thread.join()
+        os.close(self._stop_reader)
+        os.close(self._stop_writer)
+
+    def _run(self) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._fd, selectors.EVENT_READ)
+            selector.register(self._stop_reader, selectors.EVENT_READ)
+            while True:
+                ready = {key.fd for key, _ in selector.select()}
+                if self._stop_reader in ready:
+                    return
+                self._drained.clear()
+                try:
+                    self._loop.call_soon_threadsafe(self._drain_and_tell)
+                except RuntimeError:  # the loop was closed
+                    return
+                # The descriptor stays readable until the loop has drained it.
+                self._drained.wait()
+
+    def _drain_and_tell(self) -> None:
+        self._drain()
+        self._drained.set()
+
+
+class StreamReader:
+    """The bytes of one stream from its first one on: ``async for chunk in reader``.
+
+    Each chunk is everything that was new. ``async with`` ends the subscription.
+
+    Raises:
+        EngineError: The ring overtook this reader; the message names the lost range.
+    """
+
+    def __init__(self, stream: _llama.Stream, notifier: LoopNotifier, watch: Watch) -> None:
+        self.stream = stream
+        self.watch = watch
+        self.offset = 0
+        self.finished = False
+        self._notifier = notifier
+
+    def read(self) -> bytes:
+        """Return what is new, perhaps nothing. Never waits."""
+        start = self.offset
+        data: bytes
+        data, self.offset, self.finished, first = self.stream.read(start, MAX_READ)
+        if first is not None:
+            self.finished = True
+            raise EngineError(f"the reader was too slow: bytes {start} to {first} of the stream are gone")
+        return data
+
+    def close(self) -> None:
+        """End the subscription; idempotent. The request itself goes on."""
+        self.stream.unsubscribe(self._notifier.waker, self.watch.key)
+        self._notifier.forget(self.watch)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        while not self.finished:
+            if data := self.read():
+                return data
+            if not self.finished:
+                await self.watch.wait()
+        raise StopAsyncIteration
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

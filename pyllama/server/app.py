@@ -1,0 +1,37 @@
+"""The ASGI application."""
+
+from __future__ import annotations
+
+import sys
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from pyllama.errors import EngineError, PyllamaError
+from pyllama.server.errors import describe_exception
+from pyllama.server.gate import Gate
+from pyllama.server.routes import all_routes
+from pyllama.server.state import ServerState
+from pyllama.server.unread import UnreadBody
+
+__all__ = ["create_app"]
+
+
+def create_app(state: ServerState) -> ASGIApp:
+    """Return the server as an ASGI application. It answers 503 until ``state.attach()``."""
+    # What is no error of ours is answered too, and then raised again, so that Hypercorn logs its traceback.
+    handlers = {HTTPException: _answer, PyllamaError: _answer, Exception: _answer}
+    app = Starlette(routes=all_routes(state), exception_handlers=handlers)
+    app.router.redirect_slashes = False
+    return UnreadBody(Gate(app, state))
+
+
+def _answer(_: Request, exc: Exception) -> Response:
+    answer = describe_exception(exc)
+    if isinstance(exc, EngineError):
+        print(f"pyllama-server: {exc}", file=sys.stderr, flush=True)
+    media_type = "application/json; charset=utf-8"
+    return Response(answer.body(), answer.status, answer.headers, media_type)

@@ -1,0 +1,63 @@
+"""An event loop that knows its server connections.
+
+Hypercorn keeps its transports to itself. We need them twice: to drop a client that takes nothing of its
+answer, and to end a shutdown that a peer would otherwise hold open (on Python 3.12.1 and later
+``Server.wait_closed`` waits for every connection).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any
+
+__all__ = ["ServerLoop", "current_transport"]
+
+# Set before a connection's tasks are made, which inherit it.
+current_transport: ContextVar[asyncio.Transport | None] = ContextVar("current_transport", default=None)
+
+
+class ServerLoop(asyncio.SelectorEventLoop):
+    """A selector loop that remembers its servers and the transports of their connections."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._servers: weakref.WeakSet[asyncio.Server] = weakref.WeakSet()
+        self._transports: weakref.WeakSet[asyncio.Transport] = weakref.WeakSet()
+
+    async def create_server(  # type: ignore[override]
+        self, protocol_factory: Callable[[], asyncio.Protocol], *args: Any, **kwargs: Any
+    ) -> asyncio.Server:
+        """As the base class; connections are remembered."""
+
+        def make_protocol() -> asyncio.Protocol:
+            protocol = protocol_factory()
+            connection_made = protocol.connection_made
+
+            def remember(transport: asyncio.BaseTransport) -> None:
+                assert isinstance(transport, asyncio.Transport)
+                self._transports.add(transport)
+                current_transport.set(transport)
+                connection_made(transport)
+
+            protocol.connection_made = remember  # type: ignore[method-assign]
+            return protocol
+
+        server = await super().create_server(make_protocol, *args, **kwargs)
+        self._servers.add(server)
+        return server
+
+    def stop_accepting(self) -> None:
+        """Close the listening sockets; connections go on."""
+        for server in list(self._servers):
+            server.close()
+
+    def abort_connections(self) -> int:
+        """Drop every open connection at once, unsent bytes with it; return how many there were."""
+        open_ones = [transport for transport in self._transports if not transport.is_closing()]
+        # A closing transport that still waits for its peer to read is aborted too.
+        for transport in list(self._transports):
+            transport.abort()
+        return len(open_ones)

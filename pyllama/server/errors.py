@@ -1,0 +1,114 @@
+"""From exceptions to OpenAI's error envelope: the one table of the HTTP layer.
+
+{"error": {"code": 400, "message": "...", "type": "invalid_request_error", "param": "..."}}
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.types import Scope, Send
+
+from pyllama import errors
+
+__all__ = ["ErrorAnswer", "answer_for", "describe_exception", "json_bytes", "send_json"]
+
+# The first class that matches decides.
+_TABLE: tuple[tuple[type[BaseException], int, str], ...] = (
+    (errors.ContextLengthError, 400, "exceed_context_size_error"),
+    (errors.InvalidRequestError, 400, "invalid_request_error"),
+    (errors.NotFoundError, 404, "not_found_error"),
+    (errors.UnsupportedError, 501, "not_supported_error"),
+    (errors.EngineBusyError, 429, "unavailable_error"),
+    (errors.EngineUnavailableError, 503, "unavailable_error"),
+    (errors.ClosedError, 503, "unavailable_error"),
+)
+
+_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "unavailable_error",
+    501: "not_supported_error",
+    503: "unavailable_error",
+}
+
+# Seconds until a slot may be free: a full queue empties one request at a time.
+_RETRY_AFTER = "1"
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorAnswer:
+    """A whole error response: status, the object below "error", and headers besides the usual ones."""
+
+    status: int
+    error: dict[str, Any]
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def body(self) -> bytes:
+        """The envelope as JSON."""
+        return json_bytes({"error": self.error})
+
+    def event(self) -> bytes:
+        """The envelope as a server-sent event, for a stream whose headers are out."""
+        return b"data: " + self.body() + b"\n\n"
+
+    async def send(self, scope: Scope, send: Send) -> None:
+        """Answer a request with this error."""
+        await send_json(send, self.status, self.body(), self.headers, head=scope.get("method") == "HEAD")
+
+
+def answer_for(status: int, message: str, *, headers: dict[str, str] | None = None) -> ErrorAnswer:
+    """Return an answer with the error type that belongs to the status."""
+    kind = _TYPES.get(status) or ("invalid_request_error" if status < 500 else "server_error")
+    return ErrorAnswer(status, {"code": status, "message": message, "type": kind}, headers or {})
+
+
+def describe_exception(exc: BaseException) -> ErrorAnswer:
+    """Return the answer for an exception. What is no error of ours becomes a 500 that says its class only."""
+    if isinstance(exc, HTTPException):
+        return _describe_http(exc)
+    status, kind = next(((row[1], row[2]) for row in _TABLE if isinstance(exc, row[0])), (500, "server_error"))
+    message = str(exc) if isinstance(exc, errors.PyllamaError) else f"internal error ({type(exc).__name__})"
+    error: dict[str, Any] = {"code": status, "message": message, "type": kind}
+    if isinstance(exc, errors.ContextLengthError):
+        error["n_prompt_tokens"] = exc.n_prompt_tokens
+        error["n_ctx"] = exc.n_ctx
+    if isinstance(exc, errors.InvalidRequestError) and exc.param is not None:
+        error["param"] = exc.param
+    return ErrorAnswer(status, error, {"retry-after": _RETRY_AFTER} if status == 429 else {})
+
+
+def _describe_http(exc: HTTPException) -> ErrorAnswer:
+    message = exc.detail
+    if message == HTTPStatus(exc.status_code).phrase:
+        if exc.status_code == 404:
+            message = "File Not Found"
+        elif exc.status_code == 405:
+            allowed = (exc.headers or {}).get("Allow", "")
+            message = f"method not allowed; this path takes {allowed}" if allowed else "method not allowed"
+    return answer_for(exc.status_code, message, headers=dict(exc.headers or {}))
+
+
+def json_bytes(value: object) -> bytes:
+    """Encode a value as compact JSON."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+
+
+async def send_json(
+    send: Send, status: int, body: bytes, headers: dict[str, str] | None = None, *, head: bool = False
+) -> None:
+    """Send a JSON body as a complete response."""
+    raw = [
+        (b"content-type", b"application/json; charset=utf-8"),
+        (b"content-length", str(len(body)).encode()),
+    ]
+    raw += [
+        (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in (headers or {}).items()
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": raw})
+    await send({"type": "http.response.body", "body": b"" if head else body})

@@ -1,0 +1,201 @@
+"""Responses whose body is a stream of the core: as it grows, or whole.
+
+A streamed one goes through these states:
+
+    queued --slot free--> open --finished--> closed
+       |  \\--silence--> headers and a comment --/
+       \\--error--> a plain HTTP error, if the headers are not out yet
+
+From the first byte on, each wake-up costs one read and one send; nothing of a frame is looked at here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import anyio
+
+from pyllama.errors import EngineError
+from pyllama.loop import StreamReader
+from pyllama.server.connections import current_transport
+from pyllama.server.errors import describe_exception
+from pyllama.server.exchange import Exchange
+from pyllama.server.settings import Settings
+
+__all__ = ["send_stream", "send_whole"]
+
+# Server-sent events: a line that starts with a colon is a comment.
+_KEEP_ALIVE = b":\n\n"
+
+
+async def send_stream(exchange: Exchange, reader: StreamReader, settings: Settings) -> None:
+    """Send a stream as it grows. Returns when it has ended, the client is gone, or it takes nothing.
+
+    Raises:
+        PyllamaError: The request failed before anything was sent.
+    """
+    with _Delivery(exchange, reader, settings.write_timeout, settings.sse_ping_interval) as delivery:
+        await delivery.stream()
+
+
+async def send_whole(exchange: Exchange, reader: StreamReader, settings: Settings) -> None:
+    """Wait until a stream has ended and send it as one body.
+
+    Raises:
+        PyllamaError: The request failed.
+    """
+    with _Delivery(exchange, reader, settings.write_timeout, 0) as delivery:
+        await delivery.whole()
+
+
+class _Delivery:
+    """One body on its way to one client. Leaving it cancels a request that has not ended."""
+
+    def __init__(
+        self, exchange: Exchange, reader: StreamReader, write_timeout: float, ping_interval: float
+    ) -> None:
+        self._exchange = exchange
+        self._reader = reader
+        self._headers_sent = False
+        self._scope = anyio.CancelScope()
+        self._clock = _DeliveryClock(write_timeout, ping_interval, reader.watch.wake, self._give_up)
+
+    def __enter__(self) -> _Delivery:
+        self._exchange.watch(self._client_gone)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._clock.stop()
+        self._reader.close()
+        if self._reader.stream.state != "finished":
+            self._reader.stream.cancel()
+
+    async def stream(self) -> None:
+        with self._scope:
+            while not self._exchange.gone:
+                try:
+                    data = self._reader.read()
+                except EngineError as exc:
+                    data = describe_exception(exc).event()
+                if self._reader.finished and not data:
+                    await self._end_without_data()
+                    return
+                if data or not (self._headers_sent or self._reader.stream.state == "accepted"):
+                    await self._send(data, more=not self._reader.finished)
+                    if self._reader.finished:
+                        return
+                elif self._clock.silent:
+                    await self._send(_KEEP_ALIVE, more=True)
+                await self._reader.watch.wait()
+
+    async def whole(self) -> None:
+        stream = self._reader.stream
+        with self._scope:
+            while stream.state != "finished":
+                if self._exchange.gone:
+                    return
+                await self._reader.watch.wait()
+            if stream.error is not None:
+                raise stream.error
+            data = self._reader.read()
+            headers = _headers(stream.content_type)
+            headers.append((b"content-length", str(len(data)).encode()))
+            self._clock.begin_send()
+            await self._exchange.send({"type": "http.response.start", "status": 200, "headers": headers})
+            await self._exchange.send({"type": "http.response.body", "body": data})
+            self._clock.end_send()
+
+    async def _send(self, data: bytes, *, more: bool) -> None:
+        self._clock.begin_send()
+        if not self._headers_sent:
+            self._headers_sent = True
+            headers = _headers(self._reader.stream.content_type)
+            headers += [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+            await self._exchange.send({"type": "http.response.start", "status": 200, "headers": headers})
+        await self._exchange.send({"type": "http.response.body", "body": data, "more_body": more})
+        self._clock.end_send()
+
+    async def _end_without_data(self) -> None:
+        error = self._reader.stream.error
+        if error is None or self._reader.offset > 0:
+            await self._send(b"", more=False)
+        elif self._headers_sent:
+            # It failed in the queue, after a keep-alive: no frame of it exists.
+            await self._send(describe_exception(error).event(), more=False)
+        else:
+            raise error
+
+    def _client_gone(self) -> None:
+        self._reader.stream.cancel()
+        self._reader.watch.wake()
+
+    def _give_up(self) -> None:
+        self._reader.stream.cancel()
+        transport = current_transport.get()
+        if transport is not None:
+            transport.abort()
+        self._scope.cancel()
+
+
+def _headers(content_type: str) -> list[tuple[bytes, bytes]]:
+    if content_type == "application/json":
+        content_type = "application/json; charset=utf-8"
+    return [(b"content-type", content_type.encode("latin-1"))]
+
+
+class _DeliveryClock:
+    """One timer for two limits: how long we are silent, and how long the client takes nothing.
+
+    A send only notes the time; the timer looks at the notes and arms itself again.
+    """
+
+    def __init__(
+        self,
+        write_timeout: float,
+        ping_interval: float,
+        on_silence: Callable[[], None],
+        on_stall: Callable[[], None],
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._write_timeout = write_timeout
+        self._ping_interval = ping_interval if ping_interval > 0 else float("inf")
+        self._on_silence = on_silence
+        self._on_stall = on_stall
+        self._sending = False
+        self._since = self._loop.time()
+        self._timer: asyncio.TimerHandle | None = None
+        self._arm(self._since)
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing has been sent for the ping interval."""
+        return self._loop.time() - self._since >= self._ping_interval
+
+    def begin_send(self) -> None:
+        self._sending = True
+        self._since = self._loop.time()
+
+    def end_send(self) -> None:
+        self._sending = False
+        self._since = self._loop.time()
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _arm(self, now: float) -> None:
+        limit = self._write_timeout if self._sending else min(self._write_timeout, self._ping_interval)
+        self._timer = self._loop.call_at(max(self._since + limit, now + 0.001), self._check)
+
+    def _check(self) -> None:
+        now = self._loop.time()
+        quiet = now - self._since
+        if self._sending:
+            if quiet >= self._write_timeout:
+                self._on_stall()
+                return
+        elif quiet >= self._ping_interval:
+            self._on_silence()
+        self._arm(now)

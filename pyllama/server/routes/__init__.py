@@ -1,0 +1,18 @@
+"""The routes, one module per group."""
+
+from __future__ import annotations
+
+from starlette.routing import Route
+
+from pyllama.server.routes import chat, health, metrics, models, props, slots
+from pyllama.server.state import ServerState
+
+__all__ = ["all_routes"]
+
+
+def all_routes(state: ServerState) -> list[Route]:
+    """Return every route of the server, below ``--api-prefix``."""
+    routes: list[Route] = []
+    for module in (chat, health, metrics, models, props, slots):
+        routes += module.routes(state)
+    return routes

@@ -1,0 +1,110 @@
+"""``GET /metrics``: Prometheus text, llama-server's series under their names and ours beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from pyllama.errors import UnsupportedError
+from pyllama.server.state import ServerState
+
+__all__ = ["MetricsPage", "routes"]
+
+# (name on the wire, name in Engine.metrics() or None for a constant zero, help)
+_COUNTERS: tuple[tuple[str, str | None, str], ...] = (
+    (
+        "llamacpp:prompt_tokens_total",
+        "prompt_tokens",
+        "Number of prompt tokens processed, without cached ones",
+    ),
+    (
+        "llamacpp:prompt_tokens_cached_total",
+        "cached_tokens",
+        "Number of prompt tokens taken from the KV cache",
+    ),
+    ("llamacpp:prompt_seconds_total", "prompt_seconds", "Time spent on prompts"),
+    ("llamacpp:tokens_predicted_total", "generated_tokens", "Number of tokens generated"),
+    ("llamacpp:tokens_predicted_seconds_total", "generation_seconds", "Time spent on generating tokens"),
+    ("llamacpp:n_decode_total", "steps", "Number of decode calls"),
+    ("llamacpp:n_tokens_max", "tokens_max", "Longest sequence seen, prompt and generation"),
+    ("llamacpp:spec_decode_num_draft_tokens_total", None, "Speculative decoding: draft tokens generated"),
+    ("llamacpp:spec_decode_num_accepted_tokens_total", None, "Speculative decoding: draft tokens accepted"),
+    ("llamacpp:spec_decode_num_drafts_total", None, "Speculative decoding: verification steps"),
+    ("pyllama:requests_total", "requests", "Requests accepted"),
+    ("pyllama:requests_finished_total", "requests_finished", "Requests that ended by themselves"),
+    (
+        "pyllama:requests_cancelled_total",
+        "requests_cancelled",
+        "Requests cancelled, by a disconnect for example",
+    ),
+    ("pyllama:requests_failed_total", "requests_failed", "Requests that ended with an error"),
+    ("pyllama:requests_rejected_total", "requests_rejected", "Requests refused because the queue was full"),
+    ("pyllama:requests_parked_total", "requests_parked", "Requests put back because the KV cache was full"),
+    ("pyllama:prefix_refused_total", "prefix_refused", "Cached prefixes that turned out not to be whole"),
+)
+
+
+def routes(state: ServerState) -> list[Route]:
+    """Return the metrics' route."""
+    page = MetricsPage()
+
+    async def get_metrics(_: Request) -> Response:
+        if not state.settings.endpoint_metrics:
+            raise UnsupportedError("This server does not support metrics endpoint. Start it with `--metrics`")
+        return Response(
+            page.render(state.engine.metrics()),
+            media_type="text/plain; version=0.0.4",
+            headers={"Process-Start-Time-Unix": str(int(state.started_at))},
+        )
+
+    return [Route(state.settings.api_prefix + "/metrics", get_metrics)]
+
+
+class MetricsPage:
+    """Renders the counters. The throughput gauges are averages over the time since the last rendering."""
+
+    def __init__(self) -> None:
+        self._last: Mapping[str, float] = {}
+
+    def render(self, now: Mapping[str, float]) -> str:
+        """Return the page for the counters ``now``."""
+        lines: list[str] = []
+        for name, key, text in _COUNTERS:
+            _add(lines, "counter", name, text, 0 if key is None else now.get(key, 0))
+        rates = (
+            ("llamacpp:prompt_tokens_seconds", "prompt_tokens", "prompt_seconds", "Prompt tokens per second"),
+            (
+                "llamacpp:predicted_tokens_seconds",
+                "generated_tokens",
+                "generation_seconds",
+                "Tokens per second",
+            ),
+        )
+        for name, tokens, seconds, text in rates:
+            spent = now.get(seconds, 0) - self._last.get(seconds, 0)
+            done = now.get(tokens, 0) - self._last.get(tokens, 0)
+            _add(lines, "gauge", name, text, done / spent if spent > 0 else 0)
+        _add(
+            lines,
+            "gauge",
+            "llamacpp:requests_processing",
+            "Requests in a slot",
+            now.get("requests_running", 0),
+        )
+        _add(
+            lines, "gauge", "llamacpp:requests_deferred", "Requests that wait", now.get("requests_queued", 0)
+        )
+        busy = now.get("busy_slots", 0) / max(now.get("steps", 0), 1)
+        _add(
+            lines, "gauge", "llamacpp:n_busy_slots_per_decode", "Busy slots per decode call, on average", busy
+        )
+        self._last = dict(now)
+        return "\n".join(lines) + "\n"
+
+
+def _add(lines: list[str], kind: str, name: str, text: str, value: float) -> None:
+    shown = int(value) if float(value).is_integer() else value
+    lines += (f"# HELP {name} {text}", f"# TYPE {name} {kind}", f"{name} {shown}")

@@ -1,0 +1,104 @@
+"""What the routes share: the engine, how ready it is, and how many requests are running."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.to_thread
+
+from pyllama.errors import EngineUnavailableError
+from pyllama.loop import LoopNotifier, StreamReader
+
+if TYPE_CHECKING:
+    from pyllama._core import _llama
+    from pyllama.server.settings import Settings
+
+__all__ = ["ServerState"]
+
+# Threads that prepare requests (template, grammar, tokens). More would only fight the decode for its cores.
+_PREPARE_THREADS = 4
+
+
+class ServerState:
+    """One server's state. Made and used on its event loop; ``attach`` makes it ready."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.started_at = time.time()
+        self.unready_message = "Loading model"
+        self._engine: _llama.Engine | None = None
+        self._notifier: LoopNotifier | None = None
+        self._prepare_limiter = anyio.CapacityLimiter(_PREPARE_THREADS)
+        self._n_running = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._draining = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether requests are let in."""
+        return self._engine is not None and not self._draining
+
+    @property
+    def engine(self) -> _llama.Engine:
+        """The engine; raises EngineUnavailableError while there is none."""
+        if self._engine is None:
+            raise EngineUnavailableError(self.unready_message)
+        return self._engine
+
+    def attach(self, engine: _llama.Engine, waker: _llama.Waker) -> None:
+        """Open the server to requests."""
+        self._notifier = LoopNotifier(waker)
+        self._engine = engine
+
+    def drain(self) -> None:
+        """Refuse new requests with 503; running ones go on."""
+        self._draining = True
+        self.unready_message = "the server is shutting down"
+
+    async def wait_idle(self) -> None:
+        """Return when no request is running."""
+        await self._idle.wait()
+
+    def detach(self) -> None:
+        """Give up the notifier; idempotent. The engine is the caller's to close."""
+        if self._notifier is not None:
+            self._notifier.close()
+            self._notifier = None
+        self._engine = None
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Count a request as running for as long as the block lasts."""
+        self._n_running += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._n_running -= 1
+            if self._n_running == 0:
+                self._idle.set()
+
+    async def prepare_chat(self, body: bytes) -> _llama.Prepared:
+        """Turn the JSON of a chat request into a prepared one, on a worker thread."""
+        return await anyio.to_thread.run_sync(
+            self.engine.prepare_chat, body, "openai", limiter=self._prepare_limiter
+        )
+
+    def submit(self, prepared: _llama.Prepared) -> StreamReader:
+        """Queue a prepared request and return the reader of its body."""
+        engine = self.engine
+        if self._notifier is None:
+            raise EngineUnavailableError(self.unready_message)
+        watch = self._notifier.watch()
+        try:
+            stream = engine.submit(prepared, self._notifier.waker, watch.key)
+        except BaseException:
+            self._notifier.forget(watch)
+            raise
+        return StreamReader(stream, self._notifier, watch)

@@ -1,0 +1,245 @@
+"""The answer to one in-process request: typed deltas as they come, or all of it at the end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from pyllama._core import _llama
+    from pyllama.loop import StreamReader
+
+__all__ = [
+    "Completion",
+    "Delta",
+    "Stream",
+    "Timings",
+    "TokenLogprob",
+    "ToolCall",
+    "ToolCallDelta",
+    "Usage",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """One token's logprob, in natural logarithms, and its most likely alternatives."""
+
+    token: str
+    bytes: bytes
+    logprob: float
+    top: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """A piece of a tool call. ``id`` and ``name`` come with its first piece, ``arguments`` is JSON text."""
+
+    index: int
+    id: str | None = None
+    name: str | None = None
+    arguments: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A whole tool call; ``arguments`` is JSON text as the model wrote it."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of a request; ``cached_tokens`` of the prompt were not computed again."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Where the time went: counts of tokens, times in milliseconds."""
+
+    cache_n: int = 0
+    prompt_n: int = 0
+    prompt_ms: float = 0.0
+    predicted_n: int = 0
+    predicted_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """What is new since the last delta; the last one brings ``finish_reason``, ``usage`` and ``timings``."""
+
+    content: str = ""
+    reasoning: str = ""
+    tool_calls: tuple[ToolCallDelta, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
+    finish_reason: str | None = None
+    usage: Usage | None = None
+    timings: Timings | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A whole answer."""
+
+    id: str
+    content: str = ""
+    reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
+    finish_reason: str | None = None
+    usage: Usage = field(default_factory=Usage)
+    timings: Timings = field(default_factory=Timings)
+
+
+class Stream:
+    """The running answer to one request. Iterate it once, or await ``result()``.
+
+    ``async with stream`` cancels the request when the block is left before the end. Belongs to the event loop
+    of its engine.
+    """
+
+    def __init__(self, reader: StreamReader, prepared: _llama.Prepared) -> None:
+        self._reader = reader
+        self._deltas = self._read_deltas()
+        self.id: str = prepared.id
+        self.n_prompt_tokens: int = prepared.n_prompt_tokens
+
+    def __aiter__(self) -> AsyncIterator[Delta]:
+        return self._deltas
+
+    async def result(self) -> Completion:
+        """Return the whole answer: what has not been iterated yet is awaited.
+
+        Raises:
+            PyllamaError: The request failed.
+        """
+        return _collect(self.id, [delta async for delta in self._deltas])
+
+    def cancel(self) -> None:
+        """End the request before its next token; idempotent. Iteration then ends."""
+        self._reader.stream.cancel()
+
+    async def aclose(self) -> None:
+        """Cancel the request if it still runs, and let go of the stream; idempotent."""
+        if self._reader.stream.state != "finished":
+            self._reader.stream.cancel()
+        await self._deltas.aclose()
+        self._reader.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def _read_deltas(self) -> AsyncGenerator[Delta, None]:
+        try:
+            async for chunk in self._reader:
+                for line in chunk.splitlines():
+                    if line:
+                        delta = _parse(json.loads(line))
+                        if delta is not None:
+                            yield delta
+            error = self._reader.stream.error
+            if error is not None:
+                raise error
+        finally:
+            self._reader.close()
+
+
+def _parse(line: Mapping[str, Any]) -> Delta | None:
+    """Read one line of the core's "deltas" dialect; an error line raises when the stream has ended."""
+    if "error" in line:
+        return None
+    usage = line.get("usage")
+    timings = line.get("timings")
+    return Delta(
+        content=line.get("content") or "",
+        reasoning=line.get("reasoning_content") or "",
+        tool_calls=tuple(_parse_tool_call(call) for call in line.get("tool_calls") or ()),
+        logprobs=tuple(_parse_logprob(entry) for entry in line.get("logprobs") or ()),
+        finish_reason=line.get("finish_reason"),
+        usage=None if usage is None else _parse_usage(usage),
+        timings=None if timings is None else _parse_timings(timings),
+    )
+
+
+def _parse_tool_call(call: Mapping[str, Any]) -> ToolCallDelta:
+    return ToolCallDelta(
+        index=call["index"],
+        id=call.get("id") or None,
+        name=call.get("name") or None,
+        arguments=call.get("arguments") or "",
+    )
+
+
+def _parse_logprob(entry: Mapping[str, Any]) -> TokenLogprob:
+    return TokenLogprob(
+        token=entry["token"],
+        bytes=bytes(entry.get("bytes") or ()),
+        logprob=entry["logprob"],
+        top=tuple(_parse_logprob(other) for other in entry.get("top_logprobs") or ()),
+    )
+
+
+def _parse_usage(usage: Mapping[str, Any]) -> Usage:
+    prompt = usage.get("prompt_tokens_details") or {}
+    completion = usage.get("completion_tokens_details") or {}
+    return Usage(
+        prompt_tokens=usage.get("prompt_tokens", 0),
+        completion_tokens=usage.get("completion_tokens", 0),
+        total_tokens=usage.get("total_tokens", 0),
+        cached_tokens=usage.get("cached_tokens", prompt.get("cached_tokens", 0)),
+        reasoning_tokens=usage.get("reasoning_tokens", completion.get("reasoning_tokens", 0)),
+    )
+
+
+def _parse_timings(timings: Mapping[str, Any]) -> Timings:
+    return Timings(**{name: timings[name] for name in Timings.__slots__ if name in timings})
+
+
+class _CallParts:
+    """One tool call while it is put together."""
+
+    def __init__(self) -> None:
+        self.id = ""
+        self.name = ""
+        self.arguments: list[str] = []
+
+
+def _collect(completion_id: str, deltas: Sequence[Delta]) -> Completion:
+    calls: dict[int, _CallParts] = {}
+    for piece in (piece for delta in deltas for piece in delta.tool_calls):
+        parts = calls.setdefault(piece.index, _CallParts())
+        parts.id = piece.id or parts.id
+        parts.name = piece.name or parts.name
+        parts.arguments.append(piece.arguments)
+    last = deltas[-1] if deltas else Delta()
+    return Completion(
+        id=completion_id,
+        content="".join(delta.content for delta in deltas),
+        reasoning="".join(delta.reasoning for delta in deltas),
+        tool_calls=tuple(
+            ToolCall(parts.id, parts.name, "".join(parts.arguments)) for _, parts in sorted(calls.items())
+        ),
+        logprobs=tuple(entry for delta in deltas for entry in delta.logprobs),
+        finish_reason=last.finish_reason,
+        usage=last.usage or Usage(),
+        timings=last.timings or Timings(),
+    )

@@ -1,0 +1,167 @@
+"""A stand-in for the core's Engine, Stream and Waker, for what the real one cannot do on demand: stay silent,
+fail at a chosen moment, produce a given number of bytes. The test drives it by hand.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from pyllama.errors import InvalidRequestError
+
+
+class Waker:
+    def __init__(self) -> None:
+        self.fd, self._write_fd = os.pipe()
+        os.set_blocking(self.fd, False)
+        self._lock = threading.Lock()
+        self._dirty: set[int] = set()
+
+    def mark(self, key: int) -> None:
+        with self._lock:
+            if not self._dirty:
+                os.write(self._write_fd, b"x")
+            self._dirty.add(key)
+
+    def drain(self) -> list[int]:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self.fd, 4096)
+        with self._lock:
+            keys, self._dirty = list(self._dirty), set()
+        return keys
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+            os.close(self._write_fd)
+            self.fd = -1
+
+
+class Prepared:
+    def __init__(self, body: dict[str, Any]) -> None:
+        self.id = "chatcmpl-fake"
+        self.stream = bool(body.get("stream", False))
+        self.n_prompt_tokens = 7
+        self.content_type = "text/event-stream" if self.stream else "application/json"
+        self.body = body
+
+
+class Stream:
+    """Driven by the test: start(), append(), finish()."""
+
+    def __init__(self, prepared: Prepared, waker: Waker | None, key: int) -> None:
+        self.id = prepared.id
+        self.content_type = prepared.content_type
+        self.state = "accepted"
+        self.error: Exception | None = None
+        self.cancelled = threading.Event()
+        self.body = prepared.body
+        self._first = 0
+        self._data = b""
+        self._subscribers = {(waker, key)} if waker is not None else set()
+
+    def start(self) -> None:
+        self.state = "started"
+        self._wake()
+
+    def append(self, data: bytes) -> None:
+        self._data += data
+        self._wake()
+
+    def forget_before(self, offset: int) -> None:
+        """What a full ring does."""
+        self._data = self._data[offset - self._first :]
+        self._first = offset
+
+    def finish(self, error: Exception | None = None) -> None:
+        self.error = error
+        self.state = "finished"
+        self._wake()
+
+    def read(self, offset: int, max_bytes: int = 1 << 18) -> tuple[bytes, int, bool, int | None]:
+        if offset < self._first:
+            return b"", offset, False, self._first
+        data = self._data[offset - self._first :][:max_bytes]
+        end = offset + len(data)
+        return data, end, self.state == "finished" and end == self._first + len(self._data), None
+
+    def subscribe(self, waker: Waker, key: int) -> None:
+        self._subscribers.add((waker, key))
+
+    def unsubscribe(self, waker: Waker, key: int) -> None:
+        self._subscribers.discard((waker, key))
+
+    @property
+    def n_subscribers(self) -> int:
+        return len(self._subscribers)
+
+    def cancel(self) -> None:
+        self.cancelled.set()
+
+    def _wake(self) -> None:
+        for waker, key in list(self._subscribers):
+            waker.mark(key)
+
+
+class Engine:
+    """Prepares any JSON object; each submitted stream is put into ``streams`` and given to ``on_submit``."""
+
+    def __init__(self) -> None:
+        self.streams: list[Stream] = []
+        self.on_submit: Callable[[Stream], None] = lambda stream: None
+        self.refuse: Exception | None = None
+        self.may_prepare = threading.Event()
+        self.may_prepare.set()
+        self.preparing = threading.Event()
+        self.closed = False
+        self.submitted = threading.Event()
+
+    def prepare_chat(self, body: bytes, dialect: str) -> Prepared:
+        self.preparing.set()
+        self.may_prepare.wait(30)
+        try:
+            value = json.loads(body)
+        except ValueError as exc:
+            raise InvalidRequestError(f"the body is not JSON: {exc}") from exc
+        if not isinstance(value, dict):
+            raise InvalidRequestError("the body must be a JSON object")
+        return Prepared(value)
+
+    def submit(self, prepared: Prepared, waker: Waker | None, key: int) -> Stream:
+        if self.refuse is not None:
+            raise self.refuse
+        stream = Stream(prepared, waker, key)
+        self.streams.append(stream)
+        self.on_submit(stream)
+        self.submitted.set()
+        return stream
+
+    def metrics(self) -> dict[str, float]:
+        return {"prompt_tokens": 12.0, "prompt_seconds": 0.5, "steps": 4.0, "busy_slots": 6.0}
+
+    def slots(self) -> list[dict[str, Any]]:
+        return [{"id": 0, "is_processing": True}, {"id": 1, "is_processing": True}]
+
+    def props(self) -> dict[str, Any]:
+        return {"total_slots": 2, "modalities": {"vision": False, "audio": False}}
+
+    def model_info(self) -> dict[str, Any]:
+        return {"n_vocab": 580, "n_ctx": 512, "created": 1}
+
+    def shutdown(self, message: str) -> None:
+        from pyllama.errors import EngineUnavailableError
+
+        self.refuse = EngineUnavailableError(message)
+        for stream in self.streams:
+            if stream.state != "finished":
+                if stream.state == "started" and stream.content_type == "text/event-stream":
+                    stream.append(b'data: {"error":{"message":"' + message.encode() + b'"}}\n\n')
+                stream.finish(self.refuse)
+
+    def close(self) -> None:
+        self.shutdown("closed")
+        self.closed = True
