@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -51,8 +50,6 @@ def server_main(argv: Sequence[str] | None = None) -> int:
     try:
         code = _serve(args)
     except _llama.CliExit as exc:
-        if exc.text:
-            print(exc.text, end="" if exc.text.endswith("\n") else "\n")
         code = exc.code
     except (InvalidRequestError, ModelLoadError, OSError) as exc:
         print(f"pyllama-server: {exc}", file=sys.stderr)
@@ -64,33 +61,27 @@ def server_main(argv: Sequence[str] | None = None) -> int:
 
 def _serve(args: list[str]) -> int:
     from pyllama._core import _llama
+    from pyllama.models import demo_model_path
     from pyllama.server.modelfile import check_model_file
     from pyllama.server.serve import run_server
     from pyllama.server.settings import Settings
     from pyllama.server.sockets import bind_all
 
-    params, is_demo = _parse(args)
-    settings = Settings.from_flags(params.as_dict())
+    params = _llama.ServerParams(args)
+    flags = params.as_dict()
+    if not flags["model_path"] and not flags["model_source"]:
+        params.set_model_path(demo_model_path())
+        flags = params.as_dict()
+        print("no model given (-m FILE): serving the small demo model that comes with pyllama", flush=True)
+    settings = Settings.from_flags(flags)
     if settings.model_path:
         check_model_file(settings.model_path)
-    if is_demo:
-        print("no model given (-m FILE): serving the small demo model that comes with pyllama", flush=True)
     sockets = bind_all(settings)
 
     def load() -> tuple[_llama.Engine, _llama.Waker]:
         return _llama.Engine(params), _llama.Waker()
 
     return run_server(settings, sockets, load, _announcer(settings.api_prefix, bool(settings.api_keys)))
-
-
-def _parse(args: list[str]) -> tuple[_llama.ServerParams, bool]:
-    from pyllama._core import _llama
-    from pyllama.models import demo_model_path
-
-    params = _llama.ServerParams(args)
-    if params.as_dict()["model_path"]:
-        return params, False
-    return _llama.ServerParams(["--model", os.fspath(demo_model_path()), *args]), True
 
 
 def _announcer(prefix: str, has_keys: bool) -> Any:

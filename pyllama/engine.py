@@ -43,8 +43,8 @@ class Engine:
     Args:
         model: Path of a GGUF file; None takes the bundled demo model.
         flags: llama-server's flags as keywords: ``n_gpu_layers=99`` is ``--n-gpu-layers 99``, ``True`` and
-            ``False`` are ``--flag`` and ``--no-flag``, None leaves the default. LLAMA_ARG_* variables are
-            not read.
+            ``False`` are ``--flag`` and ``--no-flag``, None leaves the default, or what a LLAMA_ARG_* variable
+            says.
 
     Raises:
         InvalidRequestError: A flag is unknown or its value is bad.
@@ -57,7 +57,7 @@ class Engine:
             from pyllama.models import demo_model_path
 
             model = demo_model_path()
-        self._params = _llama.ServerParams(["--model", os.fspath(model), *_to_argv(flags)], env=False)
+        self._params = _llama.ServerParams(["--model", os.fspath(model), *_to_argv(flags)])
         self._core: _llama.Engine | None = None
         self._notifier: LoopNotifier | None = None
 
@@ -119,13 +119,14 @@ class Engine:
         fields = {name: value for name, value in options.items() if value is not None}
         body = json.dumps({**fields, "messages": list(messages), "stream": True}).encode()
         prepared = await asyncio.to_thread(core.prepare_chat, body, "deltas")
+        n_prompt_tokens = prepared.n_prompt_tokens
         watch = notifier.watch()
         try:
             stream = core.submit(prepared, notifier.waker, watch.key)
         except BaseException:
             notifier.forget(watch)
             raise
-        return Stream(StreamReader(stream, notifier, watch), prepared)
+        return Stream(StreamReader(stream, notifier, watch), n_prompt_tokens)
 
     def props(self) -> dict[str, Any]:
         """Return what the model and the server's defaults are, as in ``GET /props``."""

@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    from pyllama._core import _llama
     from pyllama.loop import StreamReader
 
 __all__ = [
@@ -109,11 +108,11 @@ class Stream:
     of its engine.
     """
 
-    def __init__(self, reader: StreamReader, prepared: _llama.Prepared) -> None:
+    def __init__(self, reader: StreamReader, n_prompt_tokens: int) -> None:
         self._reader = reader
         self._deltas = self._read_deltas()
-        self.id: str = prepared.id
-        self.n_prompt_tokens: int = prepared.n_prompt_tokens
+        self.id: str = reader.stream.id
+        self.n_prompt_tokens = n_prompt_tokens
 
     def __aiter__(self) -> AsyncIterator[Delta]:
         return self._deltas

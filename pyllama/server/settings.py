@@ -28,6 +28,7 @@ class Settings:
     shutdown_timeout: float = 10.0
     max_body_bytes: int = 32 * 1024 * 1024
     model_path: str = ""
+    model_source: str = ""  # the name llama.cpp gives the model: from its path, repository or URL
     model_alias: tuple[str, ...] = ()
     model_tags: tuple[str, ...] = ()
     n_parallel: int = 4
@@ -55,5 +56,5 @@ class Settings:
 
     @property
     def model_name(self) -> str:
-        """The model's id on the wire: the alphabetically first alias, else the file's path."""
-        return min(self.model_alias, default=self.model_path)
+        """The model's id on the wire: the alphabetically first alias, else llama.cpp's name for it."""
+        return min(self.model_alias, default=self.model_source or self.model_path)

@@ -42,24 +42,31 @@ class Waker:
 
 
 class Prepared:
+    """As the core's: its facts are gone once it was submitted."""
+
     def __init__(self, body: dict[str, Any]) -> None:
-        self.id = "chatcmpl-fake"
-        self.stream = bool(body.get("stream", False))
-        self.n_prompt_tokens = 7
+        self._facts: dict[str, Any] | None = {"stream": bool(body.get("stream", False)), "n_prompt_tokens": 7}
         self.content_type = "text/event-stream" if self.stream else "application/json"
-        self.body = body
+
+    def take(self) -> None:
+        assert self._facts is not None
+        self._facts = None
+
+    @property
+    def stream(self) -> bool:
+        assert self._facts is not None
+        return bool(self._facts["stream"])
 
 
 class Stream:
     """Driven by the test: start(), append(), finish()."""
 
     def __init__(self, prepared: Prepared, waker: Waker | None, key: int) -> None:
-        self.id = prepared.id
+        self.id = "chatcmpl-fake"
         self.content_type = prepared.content_type
         self.state = "accepted"
         self.error: Exception | None = None
         self.cancelled = threading.Event()
-        self.body = prepared.body
         self._first = 0
         self._data = b""
         self._subscribers = {(waker, key)} if waker is not None else set()
@@ -134,6 +141,7 @@ class Engine:
     def submit(self, prepared: Prepared, waker: Waker | None, key: int) -> Stream:
         if self.refuse is not None:
             raise self.refuse
+        prepared.take()
         stream = Stream(prepared, waker, key)
         self.streams.append(stream)
         self.on_submit(stream)

@@ -47,9 +47,10 @@ class ChatCompletions:
             prepared = await self._state.prepare_chat(body)
         if exchange.gone:
             return
+        streaming = prepared.stream
         reader = self._state.submit(prepared)
         del body
-        if prepared.stream:
+        if streaming:
             await send_stream(exchange, reader, settings)
         else:
             await send_whole(exchange, reader, settings)
