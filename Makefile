@@ -9,12 +9,12 @@ PIP_VERSION := 26.3
 export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
 
 SOURCES := CMakeLists.txt pyproject.toml README.md LICENSE NOTICE vendor/llama.cpp/pin.toml vendor/llama.cpp/fetch.py \
-  $(shell find cmake csrc pyllama tests/csrc -type f ! -name '*.pyc' 2>/dev/null)
+  $(shell find cmake csrc pyllama -type f ! -name '*.pyc' 2>/dev/null)
 PYTHON_CODE := $(wildcard pyllama tests bench) vendor/llama.cpp/fetch.py
 CXX_CODE = $(shell find csrc tests/csrc -name '*.h' -o -name '*.cpp' 2>/dev/null)
 CYTHON_CODE = $(shell find pyllama -name '*.pyx' -o -name '*.pxd' -o -name '*.pxi')
 
-.PHONY: help serve build develop test test-csrc test-python test-types lint format clean
+.PHONY: help serve build develop test test-csrc test-python test-types lint format bench clean
 .DELETE_ON_ERROR:
 
 help:
@@ -23,6 +23,7 @@ help:
 	@echo 'make build    build and install into $(VENV)'
 	@echo 'make develop  the same, editable: Python files are used from here'
 	@echo 'make lint     ruff, mypy, cython-lint, clang-format;  make format applies what can be applied'
+	@echo 'make bench    compare with llama-server, built from the same tree (BENCH_ARGS=--help for more)'
 	@echo 'make clean    remove what was built; $(VENV) and the fetched llama.cpp stay'
 
 # --- set-up ---
@@ -67,11 +68,12 @@ with socket.socket() as probe:
         sys.exit(f"make: cannot listen on $(HOST):$(PORT) ({error.strerror.lower()}); try: make serve PORT={$(PORT) + 1}")
 endef
 
+export PORT_CHECK
+
 serve: | $(BIN)/python
 	@$(BIN)/python -c "$$PORT_CHECK"
 	@$(MAKE) --no-print-directory build
-	$(BIN)/pyllama serve --host $(HOST) --port $(PORT)
-export PORT_CHECK
+	@exec $(BIN)/pyllama serve --host $(HOST) --port $(PORT)
 
 # --- checks ---
 
@@ -87,7 +89,7 @@ test-python: build
 	$(BIN)/pytest
 
 test-types: build
-	$(BIN)/stubtest pyllama._core._llama --allowlist tests/typing/stubtest_allowlist.txt
+	$(BIN)/stubtest pyllama._core._llama $(addprefix --allowlist ,$(wildcard tests/typing/*allowlist*))
 
 lint: $(VENV)/.tools
 	$(BIN)/ruff check $(PYTHON_CODE)
@@ -100,6 +102,9 @@ format: $(VENV)/.tools
 	$(BIN)/ruff check --fix $(PYTHON_CODE)
 	$(BIN)/ruff format $(PYTHON_CODE)
 	$(BIN)/clang-format -i $(CXX_CODE)
+
+bench: build
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m bench.compare $(BENCH_ARGS)
 
 clean:
 	rm -rf build dist $(VENV)/.built

@@ -23,7 +23,33 @@ if(PYLLAMA_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER AND NOT DEFINED ENV{CMAKE_
     )
     set(CMAKE_C_COMPILER_LAUNCHER ${_launcher})
     set(CMAKE_CXX_COMPILER_LAUNCHER ${_launcher})
+    # ccache tells compilers apart by name. pip's builds take the names that Python was built with (gcc), plain
+    # CMake others (cc): take Python's for both.
+    if(NOT DEFINED CMAKE_C_COMPILER AND NOT DEFINED CMAKE_CXX_COMPILER AND NOT DEFINED ENV{CC} AND NOT DEFINED ENV{CXX})
+      execute_process(
+        COMMAND "${Python_EXECUTABLE}" -c
+          "import sysconfig; print(*((sysconfig.get_config_var(v) or '-').split()[0] for v in ('CC', 'CXX')), sep=';')"
+        OUTPUT_VARIABLE _compilers OUTPUT_STRIP_TRAILING_WHITESPACE
+      )
+      list(GET _compilers 0 _c)
+      list(GET _compilers 1 _cxx)
+      find_program(_c_found "${_c}" NO_CACHE)
+      find_program(_cxx_found "${_cxx}" NO_CACHE)
+      if(_c_found AND _cxx_found)
+        set(ENV{CC} "${_c_found}")
+        set(ENV{CXX} "${_cxx_found}")
+      endif()
+    endif()
   endif()
 endif()
 # ggml looks for ccache itself and would set a launcher without a base directory.
 set(GGML_CCACHE OFF)
+
+# After the languages are enabled.
+macro(pyllama_compiler_options)
+  # Unity files include their sources by absolute path, and GGML_ASSERT holds __FILE__: without this no two
+  # folders would share a ccache entry, and the library would name the folder that it was built in.
+  if(CMAKE_CXX_COMPILER_ID MATCHES "GNU|Clang")
+    add_compile_options("$<$<COMPILE_LANGUAGE:C,CXX>:-fmacro-prefix-map=${CMAKE_CURRENT_SOURCE_DIR}/=>")
+  endif()
+endmacro()
