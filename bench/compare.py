@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -106,6 +107,8 @@ def parse_args() -> argparse.Namespace:
 def main() -> int:
     """Run the comparison."""
     args = parse_args()
+    # As Ctrl-C, so that the running server is stopped on the way out.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     commands = {OURS: [str(args.pyllama)], REFERENCE: [str(args.reference)]}
     if args.only:
         commands = {args.only: commands[args.only]}
@@ -128,6 +131,8 @@ def main() -> int:
     except (LoadError, ServerError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
     finally:
         if measurements:
             write_json(measurements, args.json)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bench.load import Load, run_load
 from bench.process import Memory, machine_busy_seconds, memory, thread_times, used_since
@@ -42,8 +42,9 @@ def measure(name: str, command: Sequence[str], group: Group, settings: Settings)
         loaded = memory(server.pid)
         if group.scenarios:
             run_load(HOST, server.port, WARM_UP)
-        for scenario in group.scenarios:
-            figures[scenario.name] = measure_load(server, scenario.load)
+        for number, scenario in enumerate(group.scenarios):
+            # Each load has words of its own, or it would find its prompts in the cache.
+            figures[scenario.name] = measure_load(server, replace(scenario.load, seed=number))
         served = memory(server.pid)
         return Measurement(
             server=name,
