@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from bench import servers
 from bench.servers import ServerError, Settings, is_ready, running
 
 # Answers 503 to the first request, as a server that is still loading, and 200 from then on.
@@ -30,7 +29,7 @@ http.server.HTTPServer(("127.0.0.1", int(arguments[arguments.index("--port") + 1
 
 @pytest.fixture
 def out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(servers, "OUT", tmp_path / "out")
+    monkeypatch.setattr("bench.servers.OUT", tmp_path / "out")
     return tmp_path / "out"
 
 
