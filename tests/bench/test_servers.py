@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from bench.servers import ServerError, Settings, is_ready, running
 
 # Answers 503 to the first request, as a server that is still loading, and 200 from then on.
