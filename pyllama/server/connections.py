@@ -24,8 +24,9 @@ class ServerLoop(asyncio.SelectorEventLoop):
 
     def __init__(self) -> None:
         super().__init__()
-        self._servers: weakref.WeakSet[asyncio.Server] = weakref.WeakSet()
-        self._transports: weakref.WeakSet[asyncio.Transport] = weakref.WeakSet()
+        # Mangled names: the base class has attributes like these.
+        self.__servers: weakref.WeakSet[asyncio.Server] = weakref.WeakSet()
+        self.__transports: weakref.WeakSet[asyncio.Transport] = weakref.WeakSet()
 
     async def create_server(  # type: ignore[override]
         self, protocol_factory: Callable[[], asyncio.Protocol], *args: Any, **kwargs: Any
@@ -38,7 +39,7 @@ class ServerLoop(asyncio.SelectorEventLoop):
 
             def remember(transport: asyncio.BaseTransport) -> None:
                 assert isinstance(transport, asyncio.Transport)
-                self._transports.add(transport)
+                self.__transports.add(transport)
                 current_transport.set(transport)
                 connection_made(transport)
 
@@ -46,18 +47,18 @@ class ServerLoop(asyncio.SelectorEventLoop):
             return protocol
 
         server = await super().create_server(make_protocol, *args, **kwargs)
-        self._servers.add(server)
+        self.__servers.add(server)
         return server
 
     def stop_accepting(self) -> None:
         """Close the listening sockets; connections go on."""
-        for server in list(self._servers):
+        for server in list(self.__servers):
             server.close()
 
     def abort_connections(self) -> int:
         """Drop every open connection at once, unsent bytes with it; return how many there were."""
-        open_ones = [transport for transport in self._transports if not transport.is_closing()]
+        open_ones = [transport for transport in self.__transports if not transport.is_closing()]
         # A closing transport that still waits for its peer to read is aborted too.
-        for transport in list(self._transports):
+        for transport in list(self.__transports):
             transport.abort()
         return len(open_ones)

@@ -72,7 +72,9 @@ def describe_exception(exc: BaseException) -> ErrorAnswer:
     """Return the answer for an exception. What is no error of ours becomes a 500 that says its class only."""
     if isinstance(exc, HTTPException):
         return _describe_http(exc)
-    status, kind = next(((row[1], row[2]) for row in _TABLE if isinstance(exc, row[0])), (500, "server_error"))
+    status, kind = next(
+        ((row[1], row[2]) for row in _TABLE if isinstance(exc, row[0])), (500, "server_error")
+    )
     message = str(exc) if isinstance(exc, errors.PyllamaError) else f"internal error ({type(exc).__name__})"
     error: dict[str, Any] = {"code": status, "message": message, "type": kind}
     if isinstance(exc, errors.ContextLengthError):

@@ -39,6 +39,8 @@ __all__ = ["Server", "run_server"]
 # A load that fails on the file's header or its tensors' bounds does so within this time, and then the port
 # was never opened; a load that takes longer answers 503 meanwhile.
 _LOAD_HEAD_START = 1.0
+# Connections the kernel may hold for us: enough for all clients of a busy server at once after a restart.
+_BACKLOG = 2048
 # Seconds for the error events of the requests that were cut off to reach their clients.
 _LAST_WORDS = 2.0
 
@@ -53,8 +55,7 @@ class _BoundConfig(Config):
         self._bound = sockets
         self.loglevel = "WARNING"
         self.include_server_header = False
-        # A reconnect storm after a restart: more than one connection per client of a busy server.
-        self.backlog = 2048
+        self.backlog = _BACKLOG
         # Also the time a client gets to send its headers: Hypercorn's timer runs until the first request is
         # whole. Load balancers keep connections for about a minute.
         self.keep_alive_timeout = 75
@@ -118,6 +119,11 @@ class Server:
         if self._signalled.is_set() and not self._loaded.done():
             return 0
 
+        try:
+            for sock in self._sockets:
+                sock.listen(_BACKLOG)  # now, so that the port is open when we say so
+        except OSError as exc:
+            return _say(f"cannot listen: {exc.strerror}")
         state = ServerState(self._settings)
         serving = asyncio.create_task(
             hypercorn_serve(

@@ -67,6 +67,7 @@ class Stream:
         self.state = "accepted"
         self.error: Exception | None = None
         self.cancelled = threading.Event()
+        self.on_cancel: Callable[[], None] = lambda: None
         self._first = 0
         self._data = b""
         self._subscribers = {(waker, key)} if waker is not None else set()
@@ -107,7 +108,9 @@ class Stream:
         return len(self._subscribers)
 
     def cancel(self) -> None:
-        self.cancelled.set()
+        if not self.cancelled.is_set():
+            self.cancelled.set()
+            self.on_cancel()
 
     def _wake(self) -> None:
         for waker, key in list(self._subscribers):

@@ -19,7 +19,9 @@ async def test_loading_answers_503_everywhere() -> None:
     for path in ("/health", "/v1/models", "/nowhere"):
         call = await client.get(path)
         assert call.status == 503
-        assert call.json() == {"error": {"code": 503, "message": "Loading model", "type": "unavailable_error"}}
+        assert call.json() == {
+            "error": {"code": 503, "message": "Loading model", "type": "unavailable_error"}
+        }
 
 
 async def test_health() -> None:

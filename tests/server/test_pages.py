@@ -11,7 +11,9 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_models() -> None:
-    async with serving(model_path="/m/x.gguf", model_alias=("zeta", "alpha"), model_tags=("b", "a")) as client:
+    async with serving(
+        model_path="/m/x.gguf", model_alias=("zeta", "alpha"), model_tags=("b", "a")
+    ) as client:
         for path in ("/v1/models", "/models"):
             call = await client.get(path)
             (model,) = call.json()["data"]
