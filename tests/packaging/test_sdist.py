@@ -19,11 +19,17 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+def build_files() -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in ROOT.glob("build/cp*/CMakeCache.txt")}
+
+
 @pytest.fixture(scope="module")
 def names(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     out = tmp_path_factory.mktemp("sdist")
     build = f"from scikit_build_core.build import build_sdist; build_sdist({str(out)!r})"
+    before = build_files()
     subprocess.run([sys.executable, "-c", build], cwd=ROOT, check=True, capture_output=True)
+    assert build_files() == before, "making an sdist configured the build folder of the wheel"
     (archive,) = out.glob("*.tar.gz")
     with tarfile.open(archive) as tar:
         return {name.partition("/")[2] for name in tar.getnames()}
