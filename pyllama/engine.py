@@ -43,7 +43,7 @@ class Engine:
     Args:
         model: Path of a GGUF file; None takes the bundled demo model.
         flags: llama-server's flags as keywords: ``n_gpu_layers=99`` is ``--n-gpu-layers 99``, ``True`` and
-            ``False`` are ``--flag`` and ``--no-flag``, None leaves the default, or what a LLAMA_ARG_* variable
+            ``False`` are ``--flag`` and ``--no-flag``, None leaves what a LLAMA_ARG_* variable or the default
             says.
 
     Raises:

@@ -16,13 +16,13 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
-__all__ = ["ClientGone", "Exchange"]
+__all__ = ["ClientGoneError", "Exchange"]
 
 # Seconds a client may send nothing while we wait for its body.
 BODY_STALL = 30.0
 
 
-class ClientGone(Exception):
+class ClientGoneError(Exception):
     """The client closed the connection; there is nobody to answer."""
 
 
@@ -43,7 +43,7 @@ class Exchange:
         Raises:
             HTTPException: 413, announced or found to be longer than ``limit`` bytes; 408, no byte came for
                 ``stall`` seconds.
-            ClientGone: The connection closed before the end.
+            ClientGoneError: The connection closed before the end.
         """
         announced = Headers(scope=self.scope).get("content-length", "")
         if announced.isdecimal() and int(announced) > limit:
@@ -56,7 +56,7 @@ class Exchange:
                 while True:
                     message = await self._receive()
                     if message["type"] == "http.disconnect":
-                        raise ClientGone
+                        raise ClientGoneError
                     chunk = message.get("body", b"")
                     size += len(chunk)
                     if size > limit:

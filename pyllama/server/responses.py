@@ -1,10 +1,10 @@
-"""Responses whose body is a stream of the core: as it grows, or whole.
+r"""Responses whose body is a stream of the core: as it grows, or whole.
 
 A streamed one goes through these states:
 
     queued --slot free--> open --finished--> closed
-       |  \\--silence--> headers and a comment --/
-       \\--error--> a plain HTTP error, if the headers are not out yet
+       |  \--silence--> headers and a comment --/
+       \--error--> a plain HTTP error, if the headers are not out yet
 
 From the first byte on, each wake-up costs one read and one send; nothing of a frame is looked at here.
 """
@@ -27,6 +27,8 @@ __all__ = ["send_stream", "send_whole"]
 
 # Server-sent events: a line that starts with a colon is a comment.
 _KEEP_ALIVE = b":\n\n"
+# Bytes of one send at most.
+_MAX_SEND = 256 * 1024
 
 
 async def send_stream(exchange: Exchange, reader: StreamReader, settings: Settings) -> None:
@@ -101,18 +103,27 @@ class _Delivery:
             data = self._reader.read()
             headers = _headers(stream.content_type)
             headers.append((b"content-length", str(len(data)).encode()))
-            self._clock.begin_send()
             await self._exchange.send({"type": "http.response.start", "status": 200, "headers": headers})
-            await self._exchange.send({"type": "http.response.body", "body": data})
-            self._clock.end_send()
+            await self._send_body(data, more=False)
 
     async def _send(self, data: bytes, *, more: bool) -> None:
-        self._clock.begin_send()
         if not self._headers_sent:
             self._headers_sent = True
             headers = _headers(self._reader.stream.content_type)
             headers += [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
             await self._exchange.send({"type": "http.response.start", "status": 200, "headers": headers})
+        await self._send_body(data, more=more)
+
+    async def _send_body(self, data: bytes, *, more: bool) -> None:
+        while len(data) > _MAX_SEND:  # piecewise, so that a client that takes some of it counts as alive
+            await self._send_piece(data[:_MAX_SEND], more=True)
+            if self._exchange.gone:
+                return
+            data = data[_MAX_SEND:]
+        await self._send_piece(data, more=more)
+
+    async def _send_piece(self, data: bytes, *, more: bool) -> None:
+        self._clock.begin_send()
         await self._exchange.send({"type": "http.response.body", "body": data, "more_body": more})
         self._clock.end_send()
 

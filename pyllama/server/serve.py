@@ -1,7 +1,7 @@
-"""The server process: bind, load, serve, and end in order.
+r"""The server process: bind, load, serve, and end in order.
 
     bound --load begins--> loading (503) --ready--> serving --signal--> draining --> ended, exit 0
-                              \\--load fails--> one line, exit 1
+                              \--load fails--> one line, exit 1
 
 Draining: no new connections, 503 for new requests, running ones may finish within ``--shutdown-timeout``;
 then the engine ends them with an error event, and what is still open is dropped. Hypercorn's own shutdown

@@ -1,5 +1,6 @@
-"""A stand-in for the core's Engine, Stream and Waker, for what the real one cannot do on demand: stay silent,
-fail at a chosen moment, produce a given number of bytes. The test drives it by hand.
+"""A stand-in for the core's Engine, Stream and Waker, driven by hand.
+
+It is for what the real one cannot do on demand: stay silent, fail at a chosen moment, give so many bytes.
 """
 
 from __future__ import annotations

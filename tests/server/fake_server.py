@@ -1,4 +1,6 @@
-"""A server process on the fake core: python fake_server.py MODE SHUTDOWN_TIMEOUT WRITE_TIMEOUT, where MODE says what the core does.
+"""A server process on the fake core: ``python fake_server.py MODE SHUTDOWN_TIMEOUT WRITE_TIMEOUT``.
+
+MODE says what the core does:
 
 echo     every request gets one event and ends
 endless  every request gets one event and goes on until the engine is shut down

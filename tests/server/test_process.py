@@ -241,7 +241,7 @@ def test_unix_socket_left_behind_is_replaced_and_a_live_one_is_not(tmp_path: Pat
     dead.close()
     (alive,) = bind_all(settings)
     alive.listen()
-    with pytest.raises(BindError, match="server.sock"):
+    with pytest.raises(BindError, match=r"server\.sock"):
         bind_all(settings)
     alive.close()
     assert os.path.exists(path)

@@ -8,7 +8,7 @@ import anyio
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from pyllama.server.exchange import ClientGone, Exchange
+from pyllama.server.exchange import ClientGoneError, Exchange
 from pyllama.server.responses import send_stream, send_whole
 from pyllama.server.state import ServerState
 
@@ -35,7 +35,7 @@ class ChatCompletions:
         self._state = state
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._state.running(), contextlib.suppress(ClientGone):
+        with self._state.running(), contextlib.suppress(ClientGoneError):
             async with Exchange(scope, receive, send) as exchange:
                 await self._answer(exchange)
 
