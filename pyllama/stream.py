@@ -25,11 +25,15 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
-    """One token's logprob, in natural logarithms, and its most likely alternatives."""
+    """One token's logprob, in natural logarithms, and its most likely alternatives.
 
+    ``logprob`` is None for a token that was forced, not sampled.
+    """
+
+    id: int
     token: str
     bytes: bytes
-    logprob: float
+    logprob: float | None
     top: tuple[TokenLogprob, ...] = ()
 
 
@@ -83,6 +87,7 @@ class Delta:
     tool_calls: tuple[ToolCallDelta, ...] = ()
     logprobs: tuple[TokenLogprob, ...] = ()
     finish_reason: str | None = None
+    stop_string: str | None = None
     usage: Usage | None = None
     timings: Timings | None = None
 
@@ -97,6 +102,7 @@ class Completion:
     tool_calls: tuple[ToolCall, ...] = ()
     logprobs: tuple[TokenLogprob, ...] = ()
     finish_reason: str | None = None
+    stop_string: str | None = None
     usage: Usage = field(default_factory=Usage)
     timings: Timings = field(default_factory=Timings)
 
@@ -152,9 +158,9 @@ class Stream:
             async for chunk in self._reader:
                 for line in chunk.splitlines():
                     if line:
-                        delta = _parse(json.loads(line))
-                        if delta is not None:
-                            yield delta
+                        value = json.loads(line)
+                        if value["type"] in _DELTA_LINES:
+                            yield _parse(value)
             error = self._reader.stream.error
             if error is not None:
                 raise error
@@ -162,55 +168,57 @@ class Stream:
             self._reader.close()
 
 
-def _parse(line: Mapping[str, Any]) -> Delta | None:
-    """Read one line of the core's "deltas" dialect; an error line raises when the stream has ended."""
-    if "error" in line:
-        return None
+# Of the lines of the core's "deltas" dialect; an error raises when the stream has ended.
+_DELTA_LINES = frozenset({"delta", "finish"})
+
+
+def _parse(line: Mapping[str, Any]) -> Delta:
     usage = line.get("usage")
     timings = line.get("timings")
     return Delta(
-        content=line.get("content") or "",
-        reasoning=line.get("reasoning_content") or "",
-        tool_calls=tuple(_parse_tool_call(call) for call in line.get("tool_calls") or ()),
-        logprobs=tuple(_parse_logprob(entry) for entry in line.get("logprobs") or ()),
+        content=line.get("content", ""),
+        reasoning=line.get("reasoning", ""),
+        tool_calls=tuple(_parse_tool_call(call) for call in line.get("tool_calls", ())),
+        logprobs=tuple(_parse_logprob(entry) for entry in line.get("logprobs", ())),
         finish_reason=line.get("finish_reason"),
+        stop_string=line.get("stop_string"),
         usage=None if usage is None else _parse_usage(usage),
         timings=None if timings is None else _parse_timings(timings),
     )
 
 
 def _parse_tool_call(call: Mapping[str, Any]) -> ToolCallDelta:
+    function = call["function"]
     return ToolCallDelta(
         index=call["index"],
-        id=call.get("id") or None,
-        name=call.get("name") or None,
-        arguments=call.get("arguments") or "",
+        id=call.get("id"),
+        name=function.get("name"),
+        arguments=function["arguments"],
     )
 
 
 def _parse_logprob(entry: Mapping[str, Any]) -> TokenLogprob:
     return TokenLogprob(
+        id=entry["id"],
         token=entry["token"],
-        bytes=bytes(entry.get("bytes") or ()),
+        bytes=bytes(entry["bytes"]),
         logprob=entry["logprob"],
-        top=tuple(_parse_logprob(other) for other in entry.get("top_logprobs") or ()),
+        top=tuple(_parse_logprob(other) for other in entry.get("top_logprobs", ())),
     )
 
 
 def _parse_usage(usage: Mapping[str, Any]) -> Usage:
-    prompt = usage.get("prompt_tokens_details") or {}
-    completion = usage.get("completion_tokens_details") or {}
     return Usage(
-        prompt_tokens=usage.get("prompt_tokens", 0),
-        completion_tokens=usage.get("completion_tokens", 0),
-        total_tokens=usage.get("total_tokens", 0),
-        cached_tokens=usage.get("cached_tokens", prompt.get("cached_tokens", 0)),
-        reasoning_tokens=usage.get("reasoning_tokens", completion.get("reasoning_tokens", 0)),
+        prompt_tokens=usage["prompt_tokens"],
+        completion_tokens=usage["completion_tokens"],
+        total_tokens=usage["total_tokens"],
+        cached_tokens=usage["prompt_tokens_details"]["cached_tokens"],
+        reasoning_tokens=usage["completion_tokens_details"]["reasoning_tokens"],
     )
 
 
 def _parse_timings(timings: Mapping[str, Any]) -> Timings:
-    return Timings(**{name: timings[name] for name in Timings.__slots__ if name in timings})
+    return Timings(**{name: timings[name] for name in Timings.__slots__})
 
 
 class _CallParts:
@@ -239,6 +247,7 @@ def _collect(completion_id: str, deltas: Sequence[Delta]) -> Completion:
         ),
         logprobs=tuple(entry for delta in deltas for entry in delta.logprobs),
         finish_reason=last.finish_reason,
+        stop_string=last.stop_string,
         usage=last.usage or Usage(),
         timings=last.timings or Timings(),
     )
