@@ -1,8 +1,8 @@
 """An event loop that knows its server connections.
 
-Hypercorn keeps its transports to itself. We need them twice: to drop a client that takes nothing of its
-answer, and to end a shutdown that a peer would otherwise hold open (on Python 3.12.1 and later
-``Server.wait_closed`` waits for every connection).
+Hypercorn keeps its transports to itself. We need them to drop a client that takes nothing of its answer, to
+end a shutdown that a peer would otherwise hold open (on Python 3.12.1 and later ``Server.wait_closed`` waits
+for every connection), and to write the chunks of a stream with a fraction of the usual cost.
 """
 
 from __future__ import annotations
@@ -13,10 +13,29 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
-__all__ = ["ServerLoop", "current_transport"]
+__all__ = ["ChunkWriter", "ServerLoop", "current_transport"]
 
 # Set before a connection's tasks are made, which inherit it.
 current_transport: ContextVar[asyncio.Transport | None] = ContextVar("current_transport", default=None)
+
+
+class ChunkWriter:
+    """Writes chunks of an HTTP/1.1 response to the transport of the current connection.
+
+    Only between a response's head, without a content length, and its last chunk, which Hypercorn writes. That
+    leaves Hypercorn's state as it is: its chunks carry no state either.
+    """
+
+    def __init__(self, http_version: str) -> None:
+        self._transport = current_transport.get() if http_version == "1.1" else None
+
+    def write(self, data: bytes) -> bool:
+        """Write ``data``, not empty, as one chunk if the client keeps up; else do nothing, return False."""
+        transport = self._transport
+        if transport is None or transport.is_closing() or transport.get_write_buffer_size() > 0:
+            return False
+        transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        return True
 
 
 class ServerLoop(asyncio.SelectorEventLoop):

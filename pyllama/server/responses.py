@@ -18,7 +18,7 @@ import anyio
 
 from pyllama.errors import EngineError
 from pyllama.loop import StreamReader
-from pyllama.server.connections import current_transport
+from pyllama.server.connections import ChunkWriter, current_transport
 from pyllama.server.errors import describe_exception
 from pyllama.server.exchange import Exchange
 from pyllama.server.settings import Settings
@@ -60,6 +60,7 @@ class _Delivery:
         self._exchange = exchange
         self._reader = reader
         self._headers_sent = False
+        self._chunks = ChunkWriter(exchange.scope.get("http_version", ""))
         self._scope = anyio.CancelScope()
         self._clock = _DeliveryClock(write_timeout, ping_interval, reader.watch.wake, self._give_up)
 
@@ -107,6 +108,9 @@ class _Delivery:
             await self._send_body(data, more=False)
 
     async def _send(self, data: bytes, *, more: bool) -> None:
+        if self._headers_sent and more and self._chunks.write(data):
+            self._clock.note_send()
+            return
         if not self._headers_sent:
             self._headers_sent = True
             headers = _headers(self._reader.stream.content_type)
@@ -184,11 +188,17 @@ class _DeliveryClock:
         return self._loop.time() - self._since >= self._ping_interval
 
     def begin_send(self) -> None:
+        """Note a send that may wait for the client."""
         self._sending = True
         self._since = self._loop.time()
 
     def end_send(self) -> None:
+        """Note that the client took it."""
         self._sending = False
+        self._since = self._loop.time()
+
+    def note_send(self) -> None:
+        """Note a send that did not wait."""
         self._since = self._loop.time()
 
     def stop(self) -> None:
