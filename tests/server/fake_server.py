@@ -6,6 +6,7 @@ echo     every request gets one event and ends
 endless  every request gets one event and goes on until the engine is shut down
 queued   no request ever starts
 flood    every request gets far more than any socket buffer holds
+count    every request gets a thousand events, from another thread
 broken   the load fails
 loading  the load never ends
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from typing import Any
 
 from fake_core import Engine, Stream, Waker
@@ -22,6 +24,13 @@ from pyllama.errors import ModelLoadError
 from pyllama.server.serve import run_server
 from pyllama.server.settings import Settings
 from pyllama.server.sockets import bind_all
+
+
+def count(stream: Stream) -> None:
+    for number in range(1000):
+        stream.append(b"data: %d\n\n" % number)
+        time.sleep(0)
+    stream.finish()
 
 
 def main(mode: str, shutdown_timeout: float, write_timeout: float) -> int:
@@ -34,6 +43,8 @@ def main(mode: str, shutdown_timeout: float, write_timeout: float) -> int:
         if mode == "flood":
             stream.append(b"x" * 64_000_000)
         stream.append(b"data: first\n\n")
+        if mode == "count":
+            threading.Thread(target=count, args=(stream,)).start()
         if mode == "echo":
             stream.finish()
 

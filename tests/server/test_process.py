@@ -84,6 +84,20 @@ def start() -> Iterator[Callable[..., Process]]:
             connection.close()
 
 
+def test_every_event_arrives_once_over_a_reused_connection(start: Callable[..., Process]) -> None:
+    server = start("count").ready()
+    connection = server.connect()
+    for _ in range(3):
+        connection.request(
+            "POST", "/v1/chat/completions", b'{"stream":true}', {"authorization": "Bearer right"}
+        )
+        response = connection.getresponse()
+        expected = b"data: first\n\n" + b"".join(b"data: %d\n\n" % number for number in range(1000))
+        assert response.read() == expected
+    server.signal()
+    assert server.end() == (0, "")
+
+
 def test_signal_when_idle_with_an_open_keep_alive_connection(start: Callable[..., Process]) -> None:
     server = start("echo").ready()
     connection = server.connect()
