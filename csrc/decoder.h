@@ -23,6 +23,7 @@ class decoder {
   public:
     // Throws error(model_load) when the context cannot be made (memory, unsupported options).
     decoder(const model & model, const common_params & params);
+    virtual ~decoder() = default;
 
     llama_context * context() const { return context_.get(); }
     int32_t n_ctx() const;        // cells of the whole KV cache
@@ -34,7 +35,7 @@ class decoder {
 
     // Decodes the chunks of one step, at most n_ubatch tokens. Afterwards row(i) is valid for each chunk that
     // wants logits, until the next call.
-    decode_status decode(const std::vector<chunk> & plan);
+    virtual decode_status decode(const std::vector<chunk> & plan);
     const float * row(size_t chunk_index) const { return rows_[chunk_index]; }
     int32_t last_code() const { return last_code_; }
 

@@ -168,7 +168,8 @@ void engine::recover(const error & reason) {
 // False when the engine is to end.
 bool engine::wait_for_work() {
     std::unique_lock<std::mutex> lock(mutex_);
-    const bool busy = std::any_of(slots_.begin(), slots_.end(), [](const slot & s) { return s.running != nullptr; });
+    const bool busy = !queue_.empty() || std::any_of(slots_.begin(), slots_.end(),
+                                                     [](const slot & each) { return each.running != nullptr; });
     if (!busy) {
         wake_.wait(lock, [this] { return stopping_ || poked_ || !commands_.empty() || !submitted_.empty(); });
     }

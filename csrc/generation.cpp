@@ -38,6 +38,9 @@ void generation::start(renderer & render, int32_t n_cached) {
 }
 
 void generation::sample(const float * row) {
+    if (params_.n_predict == 0) {
+        return;  // only the prompt was wanted, in the cache
+    }
     try {
         sampled_ = sampler_.sample(row);
         if (params_.n_logprobs >= 0) {
@@ -79,6 +82,10 @@ bool generation::advance(int32_t n_ctx_slot, renderer & render) {
     if (n_generated() == 0) {
         first_token_at_ = last_token_at_;
         timings_.prompt_ms = milliseconds(first_token_at_ - started_at_);
+    }
+    if (params_.n_predict == 0) {
+        reason_ = finish_reason::length;
+        return false;
     }
     tokens_.push_back(sampled_);
     timings_.n_decoded = n_generated();

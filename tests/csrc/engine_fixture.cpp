@@ -1,0 +1,138 @@
+#include "engine_fixture.h"
+
+#include <algorithm>
+#include <random>
+
+#include "check.h"
+#include "logit_row.h"
+
+namespace pyllama_test {
+
+using namespace pyllama;
+
+void token_writer::pieces(std::vector<piece> & batch, frame_sink & sink) {
+    std::string text;
+    for (const auto & each : batch) {
+        text += std::to_string(each.token) + " ";
+    }
+    sink.frame(text);
+}
+
+void token_writer::finish(const generation_result & result, frame_sink & sink) {
+    sink.frame(result.reason == finish_reason::stop     ? "stop"
+               : result.reason == finish_reason::length ? "length"
+                                                        : "cancelled");
+}
+
+void token_writer::fail(const error & reason, frame_sink & sink) { sink.frame(std::string("error: ") + reason.what()); }
+
+std::shared_ptr<const model> demo_model() {
+    static const std::shared_ptr<const model> loaded = [] {
+        common_params params;
+        params.model.path = PYLLAMA_DEMO_GGUF;
+        return model::load(params);
+    }();
+    return loaded;
+}
+
+server_params engine_params(int n_slots, int n_ctx, bool unified) {
+    server_params params;
+    params.common.model.path = PYLLAMA_DEMO_GGUF;
+    params.common.n_parallel = n_slots;
+    params.common.n_ctx = n_ctx;
+    params.common.n_batch = 256;
+    params.common.n_ubatch = 128;
+    params.common.kv_unified = unified;
+    params.common.cpuparams.n_threads = 1;
+    params.common.cpuparams_batch.n_threads = 1;
+    return params;
+}
+
+prepared_request request(const std::vector<llama_token> & tokens, int n_predict) {
+    prepared_request made;
+    made.id = "test";
+    made.stream = true;
+    made.tokens = tokens;
+    made.params.n_predict = n_predict;
+    made.params.sampling.temp = 0.0f;
+    const llama_vocab * vocab = demo_model()->vocab();
+    for (llama_token token = 0; token < llama_vocab_n_tokens(vocab); ++token) {
+        if (llama_vocab_is_eog(vocab, token)) {
+            made.params.sampling.logit_bias.push_back({token, -INFINITY});
+        }
+    }
+    made.writer = std::make_unique<token_writer>();
+    return made;
+}
+
+std::vector<llama_token> prompt(uint32_t seed, size_t n_tokens) {
+    random_source random(seed);
+    std::vector<llama_token> tokens;
+    for (size_t i = 0; i < n_tokens; ++i) {
+        tokens.push_back(static_cast<llama_token>(32 + random.below(400)));
+    }
+    return tokens;
+}
+
+namespace {
+
+template <typename Done> void wait_for(const submitted & handle, Done done) {
+    const auto alarm = std::make_shared<waker>();
+    handle.session->subscribe(alarm, 1);
+    while (!done()) {
+        alarm->wait();
+        alarm->drain();
+    }
+    handle.session->unsubscribe(alarm.get(), 1);
+}
+
+}  // namespace
+
+std::string answer(const submitted & handle) {
+    wait_for(handle, [&] { return handle.session->state() == session_state::finished; });
+    return handle.session->read(0, SIZE_MAX).bytes;
+}
+
+void wait_for_bytes(const submitted & handle, uint64_t n_bytes) {
+    wait_for(handle, [&] {
+        return handle.session->end_offset() >= n_bytes || handle.session->state() == session_state::finished;
+    });
+}
+
+std::string plain_loop(const std::vector<llama_token> & tokens, int n_predict, int n_ctx) {
+    auto options = llama_context_default_params();
+    options.n_ctx = static_cast<uint32_t>(n_ctx);
+    options.n_batch = options.n_ubatch = 512;
+    options.n_threads = options.n_threads_batch = 1;
+    const llama_context_ptr context(llama_init_from_model(demo_model()->handle(), options));
+    const llama_vocab * vocab = demo_model()->vocab();
+    std::vector<llama_token> next = tokens;
+    std::string text;
+    for (int i = 0; i < n_predict; ++i) {
+        CHECK_EQ(llama_decode(context.get(), llama_batch_get_one(next.data(), static_cast<int32_t>(next.size()))), 0);
+        const float * row = llama_get_logits_ith(context.get(), -1);
+        std::vector<float> masked(row, row + llama_vocab_n_tokens(vocab));
+        for (llama_token token = 0; token < llama_vocab_n_tokens(vocab); ++token) {
+            if (llama_vocab_is_eog(vocab, token)) {
+                masked[static_cast<size_t>(token)] = -INFINITY;
+            }
+        }
+        const llama_token chosen = select_greedy(masked.data(), static_cast<int32_t>(masked.size()));
+        text += std::to_string(chosen) + " ";
+        next = {chosen};
+    }
+    return text + "length";
+}
+
+void wait_until_idle(engine & target) {
+    // slots() is answered between two steps, so this never spins without progress.
+    for (;;) {
+        const auto slots = target.slots();
+        const bool busy = std::any_of(slots.begin(), slots.end(), [](const slot_info & info) { return info.busy; });
+        if (!busy && target.metrics().n_queued.load() == 0) {
+            return;
+        }
+    }
+}
+
+}  // namespace pyllama_test

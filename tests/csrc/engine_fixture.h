@@ -1,0 +1,48 @@
+// An engine on the bundled model for tests, with requests made of tokens and answers read as tokens.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine.h"
+
+namespace pyllama_test {
+
+using pyllama::engine;
+using pyllama::submitted;
+
+// Writes each piece as its token id and a space; the end as the finish reason's name.
+class token_writer : public pyllama::frame_writer {
+  public:
+    void start(pyllama::frame_sink &) override {}
+    void pieces(std::vector<pyllama::piece> & batch, pyllama::frame_sink & sink) override;
+    void finish(const pyllama::generation_result & result, pyllama::frame_sink & sink) override;
+    void fail(const pyllama::error & reason, pyllama::frame_sink & sink) override;
+    std::string_view content_type() const override { return "text/plain"; }
+};
+
+std::shared_ptr<const pyllama::model> demo_model();
+
+// Flags of a small engine: n_slots slots, n_ctx cells in all.
+pyllama::server_params engine_params(int n_slots, int n_ctx, bool unified);
+
+// A greedy request of n_predict tokens that never ends by itself.
+pyllama::prepared_request request(const std::vector<llama_token> & prompt, int n_predict);
+
+// A pseudo-random prompt of ordinary tokens.
+std::vector<llama_token> prompt(uint32_t seed, size_t n_tokens);
+
+// The whole answer; waits for the end without polling.
+std::string answer(const submitted & handle);
+
+// Waits until `handle` has at least n_bytes of answer, or has ended.
+void wait_for_bytes(const submitted & handle, uint64_t n_bytes);
+
+// The same request by a plain loop over llama_decode, one sequence, no engine.
+std::string plain_loop(const std::vector<llama_token> & prompt, int n_predict, int n_ctx);
+
+// Waits until nothing runs and nothing is queued.
+void wait_until_idle(engine & target);
+
+}  // namespace pyllama_test

@@ -1,0 +1,226 @@
+// Our selection in front of llama.cpp's chain must change nothing but the time it takes.
+#include "slot_sampler.h"
+
+#include <cmath>
+#include <limits>
+#include <memory>
+#include <random>
+#include <vector>
+
+#include "backends.h"
+#include "check.h"
+#include "sampler_chain.h"
+
+using namespace pyllama;
+using pyllama_test::random_source;
+
+namespace {
+
+constexpr float never = -std::numeric_limits<float>::infinity();
+
+const llama_vocab * vocab() {
+    static const llama_model_ptr model = [] {
+        load_backends();
+        auto params = llama_model_default_params();
+        params.vocab_only = true;
+        return llama_model_ptr(llama_model_load_from_file(PYLLAMA_VOCAB_GGUF, params));
+    }();
+    return llama_model_get_vocab(model.get());
+}
+
+std::vector<float> random_row(std::mt19937 & random) {
+    std::normal_distribution<float> normal(0.0f, 3.0f);
+    std::vector<float> row(static_cast<size_t>(llama_vocab_n_tokens(vocab())));
+    for (float & value : row) {
+        value = normal(random);
+    }
+    return row;
+}
+
+// The whole row through llama.cpp's samplers, biases first: what the fast path has to equal.
+class whole_row_sampler {
+  public:
+    explicit whole_row_sampler(const common_params_sampling & sampling) : biases_(sampling.logit_bias) {
+        chain_ = make_sampler_chain(vocab(), sampling);
+    }
+    llama_token sample(const std::vector<float> & row) {
+        std::vector<llama_token_data> all;
+        for (size_t id = 0; id < row.size(); ++id) {
+            all.push_back({static_cast<llama_token>(id), row[id], 0.0f});
+        }
+        for (const auto & bias : biases_) {
+            all[static_cast<size_t>(bias.token)].logit += bias.bias;
+        }
+        llama_token_data_array array{all.data(), all.size(), -1, false};
+        llama_sampler_apply(chain_.get(), &array);
+        const llama_token token = array.data[array.selected].id;
+        llama_sampler_accept(chain_.get(), token);
+        return token;
+    }
+
+  private:
+    std::vector<llama_logit_bias> biases_;
+    llama_sampler_ptr chain_;
+};
+
+void check_equal_to_whole_row(const common_params_sampling & sampling, int n_tokens, uint32_t seed) {
+    generation_params params;
+    params.sampling = sampling;
+    slot_sampler ours(vocab(), params);
+    whole_row_sampler theirs(sampling);
+    std::mt19937 random(seed);
+    for (int i = 0; i < n_tokens; ++i) {
+        const auto row = random_row(random);
+        const llama_token token = ours.sample(row.data());
+        ours.accept(token);
+        CHECK_EQ(token, theirs.sample(row));
+    }
+}
+
+common_params_sampling seeded(uint32_t seed) {
+    common_params_sampling sampling;
+    sampling.seed = seed;
+    return sampling;
+}
+
+}  // namespace
+
+TEST(the_default_chain_gives_the_same_tokens) { check_equal_to_whole_row(seeded(1), 40, 11); }
+
+TEST(a_small_top_k_gives_the_same_tokens) {
+    auto sampling = seeded(2);
+    sampling.top_k = 3;
+    sampling.min_p = 0.0f;
+    check_equal_to_whole_row(sampling, 40, 12);
+}
+
+TEST(biases_give_the_same_tokens) {
+    auto sampling = seeded(3);
+    random_source random(3);
+    for (llama_token token = 0; token < 60; ++token) {
+        sampling.logit_bias.push_back({token * 97, random.one_in(3) ? never : static_cast<float>(random.below(20))});
+    }
+    check_equal_to_whole_row(sampling, 40, 13);
+}
+
+TEST(greedy_gives_the_same_tokens) {
+    auto sampling = seeded(4);
+    sampling.temp = 0.0f;
+    sampling.logit_bias = {{100, 12.0f}, {200, never}};
+    check_equal_to_whole_row(sampling, 20, 14);
+}
+
+TEST(chains_that_need_the_whole_row_get_it) {
+    auto sampling = seeded(5);
+    sampling.penalty_repeat = 1.3f;
+    sampling.penalty_last_n = 16;
+    check_equal_to_whole_row(sampling, 10, 15);
+    sampling = seeded(6);
+    sampling.mirostat = 2;
+    check_equal_to_whole_row(sampling, 10, 16);
+    sampling = seeded(7);
+    sampling.top_k = 0;
+    check_equal_to_whole_row(sampling, 5, 17);
+}
+
+TEST(which_chains_are_greedy_or_led_by_top_k) {
+    common_params_sampling sampling;
+    CHECK(!is_greedy(sampling));
+    CHECK_EQ(leading_top_k(sampling), 40);
+    sampling.temp = 0.0f;
+    CHECK(is_greedy(sampling));
+    sampling.penalty_present = 0.5f;
+    CHECK(!is_greedy(sampling));
+    CHECK_EQ(leading_top_k(sampling), 0);
+    sampling = {};
+    sampling.temp = 0.0f;
+    sampling.xtc_probability = 0.5f;
+    CHECK(!is_greedy(sampling));
+    sampling = {};
+    sampling.top_n_sigma = 1.0f;
+    CHECK_EQ(leading_top_k(sampling), 0);
+}
+
+TEST(a_grammar_decides_against_the_likeliest_token) {
+    generation_params params;
+    params.sampling = seeded(8);
+    params.sampling.temp = 0.0f;
+    params.sampling.grammar = common_grammar(COMMON_GRAMMAR_TYPE_USER, "root ::= \"yes\" | \"no\"");
+    slot_sampler sampler(vocab(), params);
+    std::mt19937 random(18);
+    std::string text;
+    for (int i = 0; i < 20; ++i) {
+        const auto row = random_row(random);
+        const llama_token token = sampler.sample(row.data());
+        sampler.accept(token);
+        if (llama_vocab_is_eog(vocab(), token)) {
+            break;
+        }
+        text += common_token_to_piece(vocab(), token, false);
+    }
+    CHECK(text == "yes" || text == "no");
+}
+
+TEST(a_grammar_and_biases_that_allow_nothing_are_an_error) {
+    generation_params params;
+    params.sampling = seeded(9);
+    params.sampling.grammar = common_grammar(COMMON_GRAMMAR_TYPE_USER, "root ::= \"a\"");
+    for (llama_token token = 0; token < llama_vocab_n_tokens(vocab()); ++token) {
+        const std::string text = common_token_to_piece(vocab(), token, true);
+        if (!text.empty() && text[0] == 'a') {
+            params.sampling.logit_bias.push_back({token, never});
+        }
+    }
+    slot_sampler sampler(vocab(), params);
+    std::mt19937 random(19);
+    const auto row = random_row(random);
+    bool threw = false;
+    try {
+        sampler.sample(row.data());
+    } catch (const error & reason) {
+        threw = reason.kind == error_kind::engine;
+    }
+    CHECK(threw);
+}
+
+// llama.cpp would abort the process here.
+TEST(an_end_that_the_grammar_does_not_allow_is_an_error) {
+    generation_params params;
+    params.sampling = seeded(10);
+    params.sampling.grammar = common_grammar(COMMON_GRAMMAR_TYPE_USER, "root ::= \"a\"");
+    slot_sampler sampler(vocab(), params);
+    bool threw = false;
+    try {
+        sampler.accept(llama_vocab_eos(vocab()));
+    } catch (const error &) {
+        threw = true;
+    }
+    CHECK(threw);
+}
+
+TEST(logprobs_are_of_the_model_s_distribution) {
+    generation_params params;
+    params.sampling = seeded(11);
+    params.sampling.temp = 0.0f;
+    slot_sampler sampler(vocab(), params);
+    std::vector<float> row(static_cast<size_t>(llama_vocab_n_tokens(vocab())), never);
+    row[5] = std::log(0.75f);
+    row[9] = std::log(0.25f);
+    const auto probs = sampler.logprobs(row.data(), 5, 2);
+    CHECK(std::fabs(std::exp(probs.logprob) - 0.75f) < 1e-5f);
+    CHECK_EQ(probs.top.size(), 2u);
+    CHECK_EQ(probs.top[1].token, 9);
+    CHECK(std::fabs(std::exp(probs.top[1].logprob) - 0.25f) < 1e-5f);
+}
+
+TEST(parameters_out_of_range_are_named) {
+    generation_params params;
+    params.sampling.penalty_repeat = 0.0f;
+    std::string param;
+    try {
+        slot_sampler sampler(vocab(), params);
+    } catch (const error & reason) {
+        param = reason.param;
+    }
+    CHECK_EQ(param, "repeat_penalty");
+}
