@@ -1,0 +1,205 @@
+#include "renderer.h"
+
+#include <atomic>
+#include <thread>
+
+#include "check.h"
+#include "recording_writer.h"
+
+using namespace pyllama;
+using namespace pyllama_test;
+
+namespace {
+
+// A reader as the HTTP layer is one: it reads only after its waker told it to.
+struct reader_outcome {
+    std::string bytes;      // gaps left out
+    uint64_t n_lost = 0;    // bytes in gaps
+    bool consistent = true; // what came is what was sent at these offsets
+};
+
+reader_outcome read_to_the_end(stream_session & session, const std::string & expected, size_t max_bytes) {
+    const auto w = std::make_shared<waker>();
+    reader_outcome outcome;
+    uint64_t offset = 0;
+    session.subscribe(w, 1);
+    for (bool finished = false; !finished && w->wait();) {
+        w->drain();
+        for (;;) {
+            const read_result got = session.read(offset, max_bytes);
+            if (got.lost) {
+                outcome.n_lost += got.next_offset - offset;
+            } else if (expected.compare(static_cast<size_t>(offset), got.bytes.size(), got.bytes) != 0) {
+                outcome.consistent = false;
+            }
+            outcome.bytes += got.bytes;
+            offset = got.next_offset;
+            finished = got.finished;
+            if (finished || (got.bytes.empty() && !got.lost)) {
+                break;
+            }
+        }
+    }
+    session.unsubscribe(w.get(), 1);
+    return outcome;
+}
+
+std::string expected_bytes(int n_pieces) {
+    std::string bytes = "<start>";
+    for (int i = 0; i < n_pieces; i++) {
+        bytes += "[" + std::to_string(i) + "]";
+    }
+    return bytes + "<finish>";
+}
+
+// The engine's part: each step pushes a piece to every channel, and notifies once.
+void generate(renderer & render, const std::vector<recorded_channel> & requests, int n_pieces,
+              const std::function<void(int)> & after_step = [](int) {}) {
+    for (int i = -1; i <= n_pieces; i++) {
+        for (const recorded_channel & r : requests) {
+            const bool was_clean = i < 0           ? r.channel->push_start()
+                                   : i < n_pieces ? r.channel->push(text_piece(std::to_string(i)))
+                                                  : r.channel->push_finish({});
+            if (was_clean) {
+                render.mark(r.channel);
+            }
+        }
+        render.notify();
+        after_step(i);
+    }
+}
+
+}  // namespace
+
+TEST(every_reader_sees_the_same_bytes_late_ones_too) {
+    constexpr int n_pieces = 2000;
+    const std::string expected = expected_bytes(n_pieces);
+    renderer render;
+    const std::vector<recorded_channel> requests(3);
+    std::vector<reader_outcome> outcomes(requests.size() * 4);
+    std::vector<std::thread> readers;
+    const auto attach = [&](size_t i) {
+        const std::shared_ptr<stream_session> session = requests[i % requests.size()].session;
+        readers.emplace_back([&, i, session] { outcomes[i] = read_to_the_end(*session, expected, 1 + 50 * i); });
+    };
+    // A third of them before the start, a third in the middle, the rest after the end.
+    size_t n_attached = 0;
+    for (; n_attached < 4; n_attached++) {
+        attach(n_attached);
+    }
+    generate(render, requests, n_pieces, [&](int step) {
+        if (step > 0 && step % 500 == 0 && n_attached < 8) {
+            attach(n_attached++);
+        }
+    });
+    render.close();
+    while (n_attached < outcomes.size()) {
+        attach(n_attached++);
+    }
+    for (std::thread & reader : readers) {
+        reader.join();
+    }
+    for (const reader_outcome & outcome : outcomes) {
+        CHECK_EQ(outcome.bytes, expected);
+        CHECK_EQ(outcome.n_lost, 0);
+    }
+    for (const recorded_channel & r : requests) {
+        CHECK(r.record->destroyed);
+    }
+}
+
+TEST(a_slow_reader_loses_whole_events_and_never_gets_wrong_bytes) {
+    constexpr int n_pieces = 20'000;
+    const std::string expected = expected_bytes(n_pieces);
+    renderer render;
+    const std::vector<recorded_channel> requests{recorded_channel(256)};
+    reader_outcome racing;
+    std::thread reader([&] { racing = read_to_the_end(*requests[0].session, expected, 16); });
+    generate(render, requests, n_pieces);
+    render.close();
+    reader.join();
+    CHECK(racing.consistent);
+    CHECK_EQ(racing.bytes.size() + racing.n_lost, expected.size());
+
+    // One that comes after the end has certainly been overtaken.
+    const reader_outcome late = read_to_the_end(*requests[0].session, expected, 16);
+    CHECK(late.consistent);
+    CHECK(late.n_lost >= expected.size() - 256);
+    CHECK_EQ(late.bytes, expected.substr(expected.size() - late.bytes.size()));
+    CHECK(late.bytes[0] == '[');
+}
+
+TEST(held_text_is_flushed_when_it_is_due) {
+    renderer render;
+    recorded_channel r;
+    r.record->hold_text = true;
+    r.record->flush_ms = 2;
+    const auto w = std::make_shared<waker>();
+    r.session->subscribe(w, 1);
+    r.channel->push(text_piece("held"));
+    render.mark(r.channel);
+    render.notify();
+    // Nothing is pushed any more: only the timed flush can bring the text.
+    while (r.bytes() != "<start>[held]" && w->wait()) {
+        w->drain();
+    }
+    CHECK_EQ(r.record->n_flushes.load(), 1);
+    CHECK_EQ(r.session->state(), session_state::started);
+}
+
+TEST(a_failing_writer_leaves_the_other_channels_alone) {
+    renderer render;
+    std::vector<recorded_channel> requests(4);
+    requests[1].record->throw_at = "pieces";
+    generate(render, requests, 10);
+    render.close();
+    for (size_t i = 0; i < requests.size(); i++) {
+        CHECK_EQ(requests[i].session->state(), session_state::finished);
+        CHECK_EQ(requests[i].session->failure().has_value(), i == 1);
+        CHECK(i == 1 || requests[i].bytes() == expected_bytes(10));
+    }
+}
+
+TEST(close_renders_what_is_pending) {
+    recorded_channel finished;
+    recorded_channel held;
+    held.record->hold_text = true;
+    held.record->flush_ms = 60'000;
+    renderer render;
+    finished.channel->push_finish({});
+    held.channel->push(text_piece("x"));
+    render.mark(finished.channel);
+    render.mark(held.channel);  // and no notify()
+    render.close();
+    CHECK_EQ(finished.bytes(), "<start><finish>");
+    CHECK_EQ(held.bytes(), "<start>[x]");
+
+    recorded_channel late;
+    late.channel->push_finish({});
+    render.mark(late.channel);
+    render.notify();
+    render.close();
+    CHECK_EQ(late.bytes(), "");
+    CHECK_EQ(late.channel.use_count(), 1);
+}
+
+TEST(close_may_be_called_by_several_threads) {
+    for (int i = 0; i < 50; i++) {
+        renderer render;
+        recorded_channel r;
+        r.channel->push_finish({});
+        render.mark(r.channel);
+        std::atomic<int> n_finished{0};
+        std::vector<std::thread> closers;
+        for (int c = 0; c < 3; c++) {
+            closers.emplace_back([&] {
+                render.close();
+                n_finished += r.session->state() == session_state::finished ? 1 : 0;
+            });
+        }
+        for (std::thread & closer : closers) {
+            closer.join();
+        }
+        CHECK_EQ(n_finished.load(), 3);
+    }
+}
