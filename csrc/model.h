@@ -16,6 +16,8 @@ class model {
   public:
     // Loads as `params` say (path, devices, offload, template override, ...). Throws error(model_load).
     static std::shared_ptr<model> load(common_params params);
+    // Vocabulary and templates only: enough to tokenise and to prepare prompts, not to decode.
+    static std::shared_ptr<model> load_vocab(common_params params);
     ~model();
     model(const model &) = delete;
     model & operator=(const model &) = delete;
@@ -26,6 +28,10 @@ class model {
     // The server's flags: defaults of every request (sampling, reasoning, template arguments, n_predict).
     const common_params & params() const { return params_; }
     int32_t n_vocab() const { return n_vocab_; }
+    // The name that answers carry: the first alias, else what the model was loaded from.
+    const std::string & name() const { return name_; }
+    // The template can think, and the server's flags do not forbid it.
+    bool thinks() const { return thinks_; }
     // Bytes of the longest token: a text longer than n_ctx times this cannot fit.
     size_t max_token_bytes() const { return max_token_bytes_; }
     // Text of a token; control tokens only when `special`.
@@ -33,12 +39,17 @@ class model {
 
   private:
     model() = default;
+    static std::shared_ptr<model> load(common_params && params, bool vocab_only);
+    void read_vocab();
+    void read_templates();
     llama_model * handle_ = nullptr;
     const llama_vocab * vocab_ = nullptr;
     common_chat_templates_ptr templates_;
     common_params params_;
     int32_t n_vocab_ = 0;
     size_t max_token_bytes_ = 1;
+    std::string name_;
+    bool thinks_ = false;
 };
 
 }  // namespace pyllama

@@ -1,0 +1,128 @@
+#include "answer_format.h"
+
+#include "build-info.h"
+#include "json_text.h"
+
+namespace pyllama {
+
+namespace {
+
+void append_token(std::string & out, const model & model, llama_token token, const float * logprob) {
+    const std::string text = model.piece(token, true);
+    out += "\"id\":";
+    append_integer(out, token);
+    out += ",\"token\":";
+    append_quoted(out, text);
+    out += ",\"bytes\":";
+    append_bytes(out, text);
+    out += ",\"logprob\":";
+    if (logprob != nullptr) {
+        append_number(out, *logprob);
+    } else {
+        out += "null";
+    }
+}
+
+void append_rate(std::string & out, const char * name, double value) {
+    out += name;
+    append_number(out, value);
+}
+
+}  // namespace
+
+std::string envelope_members(const answer_format & format, std::string_view object) {
+    std::string out = "\"created\":";
+    append_integer(out, format.created);
+    out += ",\"id\":";
+    append_quoted(out, format.id);
+    out += ",\"model\":";
+    append_quoted(out, format.loaded_model->name());
+    out += ",\"system_fingerprint\":";
+    append_quoted(out, llama_build_info());
+    out += ",\"object\":";
+    append_quoted(out, object);
+    return out;
+}
+
+std::string_view finish_reason_name(const generation_result & result, bool has_tool_calls) {
+    if (result.reason == finish_reason::length) {
+        return "length";
+    }
+    return has_tool_calls && result.reason == finish_reason::stop ? "tool_calls" : "stop";
+}
+
+void append_usage(std::string & out, const generation_result & result) {
+    const int64_t n_completion = result.timings.n_decoded;
+    out += "{\"completion_tokens\":";
+    append_integer(out, n_completion);
+    out += ",\"prompt_tokens\":";
+    append_integer(out, result.n_prompt_tokens);
+    out += ",\"total_tokens\":";
+    append_integer(out, n_completion + result.n_prompt_tokens);
+    out += ",\"prompt_tokens_details\":{\"cached_tokens\":";
+    append_integer(out, result.timings.n_cached);
+    out += "},\"completion_tokens_details\":{\"reasoning_tokens\":";
+    append_integer(out, result.n_reasoning_tokens);
+    out += "}}";
+}
+
+void append_timings(std::string & out, const generation_timings & timings) {
+    const auto per_token = [](double ms, int32_t n) { return n > 0 ? ms / n : 0.0; };
+    const auto per_second = [](double ms, int32_t n) { return ms > 0 ? 1e3 * n / ms : 0.0; };
+    out += "{\"cache_n\":";
+    append_integer(out, timings.n_cached);
+    out += ",\"prompt_n\":";
+    append_integer(out, timings.n_prompt);
+    append_rate(out, ",\"prompt_ms\":", timings.prompt_ms);
+    append_rate(out, ",\"prompt_per_token_ms\":", per_token(timings.prompt_ms, timings.n_prompt));
+    append_rate(out, ",\"prompt_per_second\":", per_second(timings.prompt_ms, timings.n_prompt));
+    out += ",\"predicted_n\":";
+    append_integer(out, timings.n_decoded);
+    append_rate(out, ",\"predicted_ms\":", timings.decode_ms);
+    append_rate(out, ",\"predicted_per_token_ms\":", per_token(timings.decode_ms, timings.n_decoded));
+    append_rate(out, ",\"predicted_per_second\":", per_second(timings.decode_ms, timings.n_decoded));
+    out += '}';
+}
+
+void append_logprobs(std::string & out, const model & model, const std::vector<piece> & batch) {
+    for (const piece & value : batch) {
+        if (value.token == LLAMA_TOKEN_NULL) {
+            continue;
+        }
+        out += out.empty() ? "{" : ",{";
+        // A forced token was not sampled: it has no probability.
+        append_token(out, model, value.token, value.logprobs ? &value.logprobs->logprob : nullptr);
+        out += ",\"top_logprobs\":[";
+        if (value.logprobs) {
+            bool first = true;
+            for (const token_logprob & alternative : value.logprobs->top) {
+                out += first ? "{" : ",{";
+                append_token(out, model, alternative.token, &alternative.logprob);
+                out += '}';
+                first = false;
+            }
+        }
+        out += "]}";
+    }
+}
+
+void append_tool_call_delta(std::string & out, const tool_call_delta & delta) {
+    out += "{\"index\":";
+    append_integer(out, static_cast<int64_t>(delta.index));
+    if (!delta.id.empty()) {
+        out += ",\"id\":";
+        append_quoted(out, delta.id);
+        out += ",\"type\":\"function\"";
+    }
+    out += ",\"function\":{";
+    if (!delta.name.empty()) {
+        out += "\"name\":";
+        append_quoted(out, delta.name);
+        out += ',';
+    }
+    out += "\"arguments\":";
+    append_quoted(out, delta.arguments);
+    out += "}}";
+}
+
+}  // namespace pyllama

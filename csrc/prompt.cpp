@@ -1,0 +1,197 @@
+#include "prompt.h"
+
+#include <algorithm>
+#include <ctime>
+
+#include "chat_parser.h"
+#include "errors.h"
+#include "json-schema-to-grammar.h"
+#include "random_id.h"
+#include "request.h"
+#include "writer_deltas.h"
+#include "writer_openai_body.h"
+#include "writer_openai_stream.h"
+
+namespace pyllama {
+
+namespace {
+
+common_chat_session apply_template(const model & model, const chat_request & request) {
+    common_chat_session_params session_params;
+    session_params.echo = request.echo;
+    try {
+        return {model.templates(), model.vocab(), request.inputs, session_params};
+    } catch (const std::exception & e) {
+        // A schema is compiled in here too; tell the two apart by compiling it alone.
+        if (!request.json_schema.empty()) {
+            try {
+                json_schema_to_grammar(common_json::parse(request.json_schema));
+            } catch (const std::exception & schema_error) {
+                throw bad_request("'" + request.schema_field + "' cannot be compiled: " + schema_error.what(),
+                                  request.schema_field);
+            }
+        }
+        throw bad_request(std::string("the chat template cannot render this request: ") + e.what(), "messages");
+    }
+}
+
+void set_grammar(const model & model, const chat_request & request, const common_chat_session & session,
+                 common_params_sampling & sampling) {
+    std::string field = "grammar";
+    try {
+        session.apply_sampling(sampling);
+    } catch (const std::exception & e) {
+        throw bad_request(std::string("the grammar of this request cannot be used: ") + e.what(), "tools");
+    }
+    if (!session.grammar().empty()) {
+        field = request.json_schema.empty() ? "tools" : request.schema_field;
+    } else if (!request.json_schema.empty()) {
+        // A template without a parser of its own.
+        field = request.schema_field;
+        try {
+            sampling.grammar = {COMMON_GRAMMAR_TYPE_OUTPUT_FORMAT,
+                                json_schema_to_grammar(common_json::parse(request.json_schema))};
+        } catch (const std::exception & e) {
+            throw bad_request("'" + field + "' cannot be compiled: " + e.what(), field);
+        }
+        sampling.grammar_lazy = false;
+    } else if (!request.grammar.empty()) {
+        if (request.grammar.size() > request_limits::user_grammar_bytes) {
+            throw bad_request("'grammar' is larger than " + std::to_string(request_limits::user_grammar_bytes) + " bytes",
+                              field);
+        }
+        sampling.grammar = {COMMON_GRAMMAR_TYPE_USER, request.grammar};
+        sampling.grammar_lazy = false;
+    }
+    if (!sampling.grammar.empty()) {
+        check_grammar(model, sampling.grammar.grammar, field);
+    }
+}
+
+llama_tokens tokenize_tag(const model & model, const std::string & tag) {
+    return tag.empty() ? llama_tokens() : common_tokenize(model.vocab(), tag, false, true);
+}
+
+void set_reasoning(const model & model, const chat_request & request, const common_chat_session & session,
+                   generation_params & params) {
+    const std::string & start = session.thinking_start_tag();
+    const auto & ends = session.thinking_end_tags();
+    llama_tokens start_tokens = tokenize_tag(model, start);
+    if (!start_tokens.empty()) {
+        params.reasoning_start.push_back(start_tokens);
+    }
+    for (const std::string & end : ends) {
+        llama_tokens tokens = tokenize_tag(model, end);
+        if (!tokens.empty()) {
+            params.reasoning_end.push_back(std::move(tokens));
+        }
+    }
+    common_params_sampling & sampling = params.sampling;
+    sampling.reasoning_budget_start.clear();
+    sampling.reasoning_budget_end.clear();
+    sampling.reasoning_budget_forced.clear();
+    if (params.reasoning_end.empty()) {
+        return;
+    }
+    sampling.reasoning_budget_start = std::move(start_tokens);
+    sampling.reasoning_budget_end = params.reasoning_end;
+    sampling.reasoning_budget_message = request.reasoning_message;
+    if (!request.reasoning_message.empty()) {
+        // Client text never becomes a control token.
+        sampling.reasoning_budget_forced = common_tokenize(model.vocab(), request.reasoning_message, false, false);
+        for (const llama_token token : sampling.reasoning_budget_forced) {
+            if (llama_vocab_is_eog(model.vocab(), token)) {
+                throw bad_request("'reasoning_budget_message' contains an end-of-generation token",
+                                  "reasoning_budget_message");
+            }
+        }
+    }
+    const llama_tokens & first_end = params.reasoning_end.front();
+    sampling.reasoning_budget_forced.insert(sampling.reasoning_budget_forced.end(), first_end.begin(), first_end.end());
+
+    // Open when the last tag in what the template put before the answer is the start tag.
+    const std::string & prefix = session.generation_prompt();
+    const size_t opened = start.empty() ? std::string::npos : prefix.rfind(start);
+    params.reasoning_open = opened != std::string::npos &&
+                            std::none_of(ends.begin(), ends.end(), [&](const std::string & end) {
+                                return !end.empty() && prefix.find(end, opened + start.size()) != std::string::npos;
+                            });
+}
+
+std::vector<llama_token> tokenize_prompt(const model & model, const std::string & text, int32_t n_ctx) {
+    if (text.empty()) {
+        throw bad_request("the chat template gives an empty prompt for these messages", "messages");
+    }
+    const size_t most = static_cast<size_t>(std::max(n_ctx, 0)) * model.max_token_bytes();
+    if (text.size() > most) {
+        // Far too long to tokenise: the least number of tokens it could have.
+        throw context_exceeded(static_cast<int64_t>((text.size() - 1) / model.max_token_bytes() + 1), n_ctx);
+    }
+    std::vector<llama_token> tokens = common_tokenize(model.vocab(), text, true, true);
+    if (tokens.empty()) {
+        throw bad_request("these messages give a prompt without tokens", "messages");
+    }
+    if (tokens.size() >= static_cast<size_t>(n_ctx)) {
+        throw context_exceeded(static_cast<int64_t>(tokens.size()), n_ctx);
+    }
+    return tokens;
+}
+
+std::unique_ptr<frame_writer> make_writer(const std::shared_ptr<const model> & model, const chat_request & request,
+                                          const common_chat_session & session, dialect dialect, std::string id) {
+    answer_format format;
+    format.id = std::move(id);
+    format.created = static_cast<int64_t>(std::time(nullptr));
+    format.include_usage = request.include_usage;
+    format.logprobs = request.n_logprobs >= 0;
+    format.loaded_model = model;
+    chat_parser_options options;
+    options.echo = request.echo;
+    options.incremental = dialect == dialect::deltas || request.stream;
+    chat_parser parser(session, model->vocab(), options);
+    if (dialect == dialect::deltas) {
+        return std::make_unique<writer_deltas>(std::move(format), std::move(parser));
+    }
+    if (request.stream) {
+        return std::make_unique<writer_openai_stream>(std::move(format), std::move(parser));
+    }
+    return std::make_unique<writer_openai_body>(std::move(format), std::move(parser));
+}
+
+}  // namespace
+
+prepared_request prepare_chat(const std::shared_ptr<const model> & model, std::string_view body, dialect dialect,
+                              const prompt_limits & limits) {
+    chat_request request = parse_chat_request(*model, body);
+    const common_chat_session session = apply_template(*model, request);
+
+    prepared_request prepared;
+    prepared.tokens = tokenize_prompt(*model, session.prompt(), limits.n_ctx_slot);
+    prepared.id = "chatcmpl-" + random_id();
+    prepared.stream = request.stream;
+
+    generation_params & params = prepared.params;
+    params.sampling = std::move(request.sampling);
+    set_grammar(*model, request, session, params.sampling);
+    set_reasoning(*model, request, session, params);
+    if (request.random_seed) {
+        params.sampling.seed = random_seed();
+    }
+    // The samplers allocate what they are told to remember, and no more than a context can be remembered.
+    params.sampling.penalty_last_n = std::min(params.sampling.penalty_last_n, limits.n_ctx_slot);
+    params.sampling.dry_penalty_last_n = std::min(params.sampling.dry_penalty_last_n, limits.n_ctx_slot);
+    params.n_predict = request.n_predict;
+    params.n_logprobs = request.n_logprobs;
+    params.cache_prompt = request.cache_prompt;
+    params.id_slot = request.id_slot;
+    params.t_max_predict_ms = request.t_max_predict_ms;
+    params.special = model->params().special;
+    params.stop = std::move(request.stop);
+    params.stop.insert(params.stop.end(), session.additional_stops().begin(), session.additional_stops().end());
+    params.stop.erase(std::remove(params.stop.begin(), params.stop.end(), std::string()), params.stop.end());
+
+    prepared.writer = make_writer(model, request, session, dialect, prepared.id);
+    return prepared;
+}
+
+}  // namespace pyllama

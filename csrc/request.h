@@ -1,0 +1,62 @@
+// A chat request's JSON, decoded and validated: every field is checked for type and range, and an error names the
+// field. What is unknown is ignored, null means absent. Any thread.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "chat.h"
+#include "common.h"
+#include "model.h"
+
+namespace pyllama {
+
+struct request_limits {
+    static constexpr int json_depth = 128;          // nesting of the body, of a tool call's arguments
+    static constexpr size_t n_stop = 64;            // stop strings
+    static constexpr size_t stop_bytes = 4096;      // of one stop string
+    static constexpr size_t n_tools = 512;
+    static constexpr size_t schema_bytes = 1 << 18; // of one JSON schema
+    static constexpr size_t n_schema_properties = 512;  // of one object
+    static constexpr size_t n_schema_refs = 256;
+    static constexpr size_t grammar_bytes = 1 << 20;
+    static constexpr size_t user_grammar_bytes = 1 << 18;
+    static constexpr int grammar_depth = 128;       // nesting of parentheses
+    static constexpr size_t n_grammar_rules = 8192;
+    static constexpr int n_logprobs = 20;
+};
+
+struct chat_request {
+    common_chat_templates_inputs inputs;  // messages, tools, template arguments
+    common_params_sampling sampling;      // defaults of the model and the flags, then the request's; seed as given
+    std::string json_schema;              // from response_format or json_schema, empty when there is none
+    std::string schema_field;             // the field it came from, for errors
+    std::string grammar;                  // GBNF text of the client
+    bool stream = false;
+    bool include_usage = false;
+    bool echo = false;                    // repeat the continued message's text
+    bool cache_prompt = true;
+    bool random_seed = true;
+    int32_t n_predict = -1;
+    int32_t n_logprobs = -1;
+    int32_t id_slot = -1;
+    int64_t t_max_predict_ms = -1;
+    std::vector<std::string> stop;
+    std::string reasoning_message;        // put before the end tag when the budget is used up
+};
+
+// Throws error(invalid_request).
+chat_request parse_chat_request(const model & model, std::string_view body);
+
+// Throws when brackets nest deeper than `limit`. Linear, no recursion, so it may see any text.
+void check_json_depth(std::string_view json, int limit, const std::string & field);
+
+// Throws when a grammar is too large for llama.cpp's recursive parser, or does not compile; `field` is named.
+void check_grammar(const model & model, const std::string & grammar, const std::string & field);
+
+// Throws when converting the schema could exhaust the stack or blow up.
+void check_schema(const common_json & schema, const std::string & field);
+
+}  // namespace pyllama

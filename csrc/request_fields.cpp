@@ -1,0 +1,353 @@
+#include "request_fields.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "errors.h"
+#include "sampling.h"
+
+namespace pyllama {
+
+namespace {
+
+constexpr double int32_max = std::numeric_limits<int32_t>::max();
+
+[[noreturn]] void wrong_type(const std::string & field, const char * expected) {
+    throw bad_request("'" + field + "' must be " + expected, field);
+}
+
+std::string shown(double value) {
+    if (value == std::floor(value) && std::abs(value) < 1e15) {
+        return std::to_string(static_cast<int64_t>(value));
+    }
+    return string_format("%g", value);
+}
+
+[[noreturn]] void out_of_range(const std::string & field, double value, double min, double max) {
+    throw bad_request("'" + field + "' must be between " + shown(min) + " and " + shown(max) + ", but is " + shown(value),
+                      field);
+}
+
+// One line of the table. Later lines win, so aliases stand before the name that overrides them.
+struct plain_field {
+    const char * name;
+    enum { integer, number, boolean } type;
+    double min;
+    double max;
+    void (*set)(chat_request & request, double value);
+};
+
+#define SET(expression) [](chat_request & r, double v) { expression; }
+#define SAMPLING_INT(member) SET(r.sampling.member = static_cast<int32_t>(v))
+#define SAMPLING_FLOAT(member) SET(r.sampling.member = static_cast<float>(v))
+
+constexpr plain_field plain_fields[] = {
+    {"stream", plain_field::boolean, 0, 1, SET(r.stream = v != 0)},
+    {"echo", plain_field::boolean, 0, 1, SET(r.echo = v != 0)},
+    {"cache_prompt", plain_field::boolean, 0, 1, SET(r.cache_prompt = v != 0)},
+    {"max_tokens", plain_field::integer, -1, int32_max, SET(r.n_predict = static_cast<int32_t>(v))},
+    {"max_completion_tokens", plain_field::integer, -1, int32_max, SET(r.n_predict = static_cast<int32_t>(v))},
+    {"n_predict", plain_field::integer, -1, int32_max, SET(r.n_predict = static_cast<int32_t>(v))},
+    {"t_max_predict_ms", plain_field::integer, -1, 1e15, SET(r.t_max_predict_ms = static_cast<int64_t>(v))},
+    {"id_slot", plain_field::integer, -1, int32_max, SET(r.id_slot = static_cast<int32_t>(v))},
+    {"temperature", plain_field::number, 0, 1000, SAMPLING_FLOAT(temp)},
+    {"dynatemp_range", plain_field::number, 0, 1000, SAMPLING_FLOAT(dynatemp_range)},
+    {"dynatemp_exponent", plain_field::number, 0, 1000, SAMPLING_FLOAT(dynatemp_exponent)},
+    {"top_k", plain_field::integer, -1, int32_max, SET(r.sampling.top_k = v < 0 ? 0 : static_cast<int32_t>(v))},
+    {"top_p", plain_field::number, 0, 1, SAMPLING_FLOAT(top_p)},
+    {"min_p", plain_field::number, 0, 1, SAMPLING_FLOAT(min_p)},
+    {"typical_p", plain_field::number, 0, 1, SAMPLING_FLOAT(typ_p)},
+    {"top_n_sigma", plain_field::number, -1000, 1000, SAMPLING_FLOAT(top_n_sigma)},
+    {"xtc_probability", plain_field::number, 0, 1, SAMPLING_FLOAT(xtc_probability)},
+    {"xtc_threshold", plain_field::number, 0, 1, SAMPLING_FLOAT(xtc_threshold)},
+    {"repeat_last_n", plain_field::integer, 0, int32_max, SAMPLING_INT(penalty_last_n)},
+    {"repeat_penalty", plain_field::number, 1e-6, 1e6, SAMPLING_FLOAT(penalty_repeat)},
+    {"presence_penalty", plain_field::number, -1000, 1000, SAMPLING_FLOAT(penalty_present)},
+    {"frequency_penalty", plain_field::number, -1000, 1000, SAMPLING_FLOAT(penalty_freq)},
+    {"dry_multiplier", plain_field::number, 0, 1000, SAMPLING_FLOAT(dry_multiplier)},
+    // Below 1 means the default, as in llama-server.
+    {"dry_base", plain_field::number, 0, 1000, SET(if (v >= 1) r.sampling.dry_base = static_cast<float>(v))},
+    {"dry_allowed_length", plain_field::integer, 0, int32_max, SAMPLING_INT(dry_allowed_length)},
+    {"dry_penalty_last_n", plain_field::integer, 0, int32_max, SAMPLING_INT(dry_penalty_last_n)},
+    {"mirostat", plain_field::integer, 0, 2, SAMPLING_INT(mirostat)},
+    {"mirostat_tau", plain_field::number, 0, 1000, SAMPLING_FLOAT(mirostat_tau)},
+    {"mirostat_eta", plain_field::number, 0, 1000, SAMPLING_FLOAT(mirostat_eta)},
+    {"adaptive_target", plain_field::number, -1000, 1, SAMPLING_FLOAT(adaptive_target)},
+    {"adaptive_decay", plain_field::number, 0, 0.99, SAMPLING_FLOAT(adaptive_decay)},
+    {"min_keep", plain_field::integer, 0, int32_max, SAMPLING_INT(min_keep)},
+    {"ignore_eos", plain_field::boolean, 0, 1, SET(r.sampling.ignore_eos = v != 0)},
+    {"reasoning_control", plain_field::boolean, 0, 1, SET(r.sampling.reasoning_control = v != 0)},
+    {"thinking_budget_tokens", plain_field::integer, -1, int32_max, SAMPLING_INT(reasoning_budget_tokens)},
+    {"reasoning_budget_tokens", plain_field::integer, -1, int32_max, SAMPLING_INT(reasoning_budget_tokens)},
+};
+
+#undef SAMPLING_FLOAT
+#undef SAMPLING_INT
+#undef SET
+
+double read_plain(const plain_field & field, const common_json & value) {
+    switch (field.type) {
+        case plain_field::boolean: return as_bool(value, field.name) ? 1 : 0;
+        case plain_field::integer:
+            return static_cast<double>(as_integer(value, field.name, static_cast<int64_t>(field.min),
+                                                  static_cast<int64_t>(field.max)));
+        case plain_field::number: break;
+    }
+    return as_number(value, field.name, field.min, field.max);
+}
+
+void read_seed(const common_json & body, chat_request & request) {
+    const common_json * value = find_field(body, "seed");
+    if (value == nullptr) {
+        request.random_seed = request.sampling.seed == LLAMA_DEFAULT_SEED;
+        return;
+    }
+    constexpr int64_t max = int64_t{1} << 53;
+    const int64_t seed = as_integer(*value, "seed", -max, max);
+    request.random_seed = seed < 0 || seed == LLAMA_DEFAULT_SEED;
+    request.sampling.seed = static_cast<uint32_t>(seed ^ (seed >> 32));
+}
+
+void read_stop(const model & model, const common_json & body, chat_request & request) {
+    const auto add = [&](const common_json & value, const std::string & field) {
+        std::string text = as_string(value, field);
+        if (text.size() > request_limits::stop_bytes) {
+            throw bad_request("'" + field + "' is longer than " + std::to_string(request_limits::stop_bytes) + " bytes",
+                              field);
+        }
+        if (!text.empty()) {
+            request.stop.push_back(std::move(text));
+        }
+    };
+    if (const common_json * value = find_field(body, "stop")) {
+        if (value->is_string()) {
+            add(*value, "stop");
+        } else if (value->is_array()) {
+            if (value->size() > request_limits::n_stop) {
+                throw bad_request("'stop' has more than " + std::to_string(request_limits::n_stop) + " strings", "stop");
+            }
+            for (size_t i = 0; i < value->size(); ++i) {
+                add(value->at(i), "stop[" + std::to_string(i) + "]");
+            }
+        } else {
+            wrong_type("stop", "a string or a list of strings");
+        }
+    }
+    if (request.stop.empty()) {
+        request.stop = model.params().antiprompt;
+    }
+}
+
+void add_bias(const model & model, const common_json & key, const common_json & value, chat_request & request) {
+    const std::string field = "logit_bias";
+    float bias = -INFINITY;
+    if (value.is_number()) {
+        bias = static_cast<float>(as_number(value, field, -1e9, 1e9));
+    } else if (!value.is_boolean() || value.get<bool>()) {
+        wrong_type(field, "a list of [token, bias] or an object of token: bias, where bias is a number or false");
+    }
+    auto & biases = request.sampling.logit_bias;
+    if (key.is_number()) {
+        biases.push_back({static_cast<llama_token>(as_integer(key, field, 0, model.n_vocab() - 1)), bias});
+    } else {
+        for (const llama_token token : common_tokenize(model.vocab(), as_string(key, field), false)) {
+            biases.push_back({token, bias});
+        }
+    }
+    if (biases.size() > 2 * static_cast<size_t>(model.n_vocab())) {
+        throw bad_request("'logit_bias' has more entries than the vocabulary has tokens", field);
+    }
+}
+
+void read_logit_bias(const model & model, const common_json & body, chat_request & request) {
+    if (const common_json * value = find_field(body, "logit_bias")) {
+        request.sampling.logit_bias.clear();
+        if (value->is_array()) {
+            for (const common_json & pair : *value) {
+                if (!pair.is_array() || pair.size() != 2) {
+                    wrong_type("logit_bias", "a list of [token, bias] or an object of token: bias");
+                }
+                add_bias(model, pair.at(size_t{0}), pair.at(size_t{1}), request);
+            }
+        } else {
+            for (const auto & entry : as_object(*value, "logit_bias").items()) {
+                const bool is_id = !entry.k.empty() && entry.k.size() < 10 &&
+                                   entry.k.find_first_not_of("0123456789") == std::string::npos;
+                add_bias(model, is_id ? common_json(std::stoi(entry.k)) : common_json(entry.k), entry.v, request);
+            }
+        }
+    }
+    if (request.sampling.ignore_eos) {
+        const auto & eog = request.sampling.logit_bias_eog;
+        request.sampling.logit_bias.insert(request.sampling.logit_bias.end(), eog.begin(), eog.end());
+    }
+}
+
+void read_logprobs(const common_json & body, chat_request & request) {
+    const common_json * logprobs = find_field(body, "logprobs");
+    const common_json * top = find_field(body, "top_logprobs");
+    const common_json * n_probs = find_field(body, "n_probs");
+    if (n_probs != nullptr) {
+        const auto n = static_cast<int32_t>(as_integer(*n_probs, "n_probs", 0, request_limits::n_logprobs));
+        request.n_logprobs = n > 0 ? n : -1;
+    }
+    if (logprobs != nullptr && as_bool(*logprobs, "logprobs")) {
+        request.n_logprobs = 0;
+    }
+    if (top != nullptr) {
+        const auto n = static_cast<int32_t>(as_integer(*top, "top_logprobs", 0, request_limits::n_logprobs));
+        if (logprobs == nullptr || !logprobs->get<bool>()) {
+            throw bad_request("'top_logprobs' requires 'logprobs' to be true", "top_logprobs");
+        }
+        request.n_logprobs = n;
+    }
+    request.sampling.n_probs = std::max(request.n_logprobs, 0);
+}
+
+void read_samplers(const common_json & body, chat_request & request) {
+    const common_json * value = find_field(body, "samplers");
+    if (value == nullptr) {
+        return;
+    }
+    if (value->is_string() ? value->get<std::string>().size() > 64 : as_array(*value, "samplers").size() > 64) {
+        throw bad_request("'samplers' has more than 64 entries", "samplers");
+    }
+    std::vector<common_sampler_type> samplers;
+    const auto add = [&](const std::vector<common_sampler_type> & found, const std::string & name) {
+        if (found.size() != 1) {
+            throw bad_request("'samplers' names an unknown sampler: '" + name + "'", "samplers");
+        }
+        samplers.push_back(found.front());
+    };
+    if (value->is_string()) {
+        for (const char c : value->get<std::string>()) {
+            add(common_sampler_types_from_chars(std::string(1, c)), std::string(1, c));
+        }
+    } else {
+        for (const common_json & name : *value) {
+            const std::string text = as_string(name, "samplers");
+            add(common_sampler_types_from_names({text}), text);
+        }
+    }
+    request.sampling.samplers = std::move(samplers);
+}
+
+void read_sequence_breakers(const common_json & body, chat_request & request) {
+    const common_json * value = find_field(body, "dry_sequence_breakers");
+    if (value == nullptr) {
+        return;
+    }
+    const size_t n = as_array(*value, "dry_sequence_breakers").size();
+    if (n == 0 || n > 64) {
+        throw bad_request("'dry_sequence_breakers' must hold 1 to 64 strings", "dry_sequence_breakers");
+    }
+    request.sampling.dry_sequence_breakers.clear();
+    for (const common_json & breaker : *value) {
+        request.sampling.dry_sequence_breakers.push_back(as_string(breaker, "dry_sequence_breakers"));
+    }
+}
+
+}  // namespace
+
+const common_json * find_field(const common_json & object, const char * name) {
+    if (!object.contains(name)) {
+        return nullptr;
+    }
+    const common_json & value = object.at(name);
+    return value.is_null() ? nullptr : &value;
+}
+
+bool as_bool(const common_json & value, const std::string & field) {
+    if (!value.is_boolean()) {
+        wrong_type(field, "true or false");
+    }
+    return value.get<bool>();
+}
+
+std::string as_string(const common_json & value, const std::string & field) {
+    if (!value.is_string()) {
+        wrong_type(field, "a string");
+    }
+    return value.get<std::string>();
+}
+
+double as_number(const common_json & value, const std::string & field, double min, double max) {
+    if (!value.is_number()) {
+        wrong_type(field, "a number");
+    }
+    const auto number = value.get<double>();
+    if (!(number >= min && number <= max)) {
+        out_of_range(field, number, min, max);
+    }
+    return number;
+}
+
+int64_t as_integer(const common_json & value, const std::string & field, int64_t min, int64_t max) {
+    if (!value.is_number()) {
+        wrong_type(field, "an integer");
+    }
+    // Through double: exact for all the ranges in use, and nothing larger can wrap around.
+    const auto number = value.get<double>();
+    if (number != std::floor(number)) {
+        wrong_type(field, "an integer");
+    }
+    if (!(number >= static_cast<double>(min) && number <= static_cast<double>(max))) {
+        out_of_range(field, number, static_cast<double>(min), static_cast<double>(max));
+    }
+    return static_cast<int64_t>(number);
+}
+
+const common_json & as_array(const common_json & value, const std::string & field) {
+    if (!value.is_array()) {
+        wrong_type(field, "a list");
+    }
+    return value;
+}
+
+const common_json & as_object(const common_json & value, const std::string & field) {
+    if (!value.is_object()) {
+        wrong_type(field, "an object");
+    }
+    return value;
+}
+
+void read_plain_fields(const model & model, const common_json & body, chat_request & request) {
+    const common_params & params = model.params();
+    request.sampling = params.sampling;
+    request.n_predict = params.n_predict;
+    request.cache_prompt = params.cache_prompt;
+    request.reasoning_message = params.sampling.reasoning_budget_message;
+
+    for (const plain_field & field : plain_fields) {
+        if (const common_json * value = find_field(body, field.name)) {
+            field.set(request, read_plain(field, *value));
+        }
+    }
+    if (request.sampling.reasoning_budget_tokens < 0) {
+        request.sampling.reasoning_budget_tokens = params.sampling.reasoning_budget_tokens;
+    }
+    if (const common_json * value = find_field(body, "reasoning_budget_message")) {
+        request.reasoning_message = as_string(*value, "reasoning_budget_message");
+    }
+    if (const common_json * options = find_field(body, "stream_options")) {
+        if (const common_json * usage = find_field(as_object(*options, "stream_options"), "include_usage")) {
+            request.include_usage = as_bool(*usage, "stream_options.include_usage");
+        }
+    }
+    for (const char * name : {"n", "n_cmpl"}) {
+        if (const common_json * value = find_field(body, name)) {
+            if (as_integer(*value, name, 1, 128) != 1) {
+                throw bad_request("'" + std::string(name) + "' greater than 1 is not supported", name);
+            }
+        }
+    }
+    read_seed(body, request);
+    read_stop(model, body, request);
+    read_logit_bias(model, body, request);
+    read_logprobs(body, request);
+    read_samplers(body, request);
+    read_sequence_breakers(body, request);
+}
+
+}  // namespace pyllama

@@ -1,0 +1,82 @@
+#include "writer_deltas.h"
+
+#include "json_text.h"
+
+namespace pyllama {
+
+writer_deltas::writer_deltas(answer_format format, chat_parser parser)
+    : format_(std::move(format)), parser_(std::move(parser)) {}
+
+void writer_deltas::start(frame_sink & sink) {
+    line_ = R"({"type":"start","id":)";
+    append_quoted(line_, format_.id);
+    line_ += "}\n";
+    sink.frame(line_);
+}
+
+void writer_deltas::pieces(std::vector<piece> & batch, frame_sink & sink) {
+    if (format_.logprobs) {
+        append_logprobs(logprobs_, *format_.loaded_model, batch);
+    }
+    write(parser_.feed(batch), sink);
+}
+
+void writer_deltas::flush(frame_sink & sink) { write(parser_.flush(), sink); }
+
+void writer_deltas::write(const chat_delta & delta, frame_sink & sink) {
+    if (delta.empty()) {
+        return;
+    }
+    line_ = R"({"type":"delta")";
+    if (!delta.reasoning.empty()) {
+        line_ += ",\"reasoning\":";
+        append_quoted(line_, delta.reasoning);
+    }
+    if (!delta.content.empty()) {
+        line_ += ",\"content\":";
+        append_quoted(line_, delta.content);
+    }
+    if (!delta.tool_calls.empty()) {
+        line_ += ",\"tool_calls\":[";
+        for (size_t i = 0; i < delta.tool_calls.size(); ++i) {
+            line_ += i > 0 ? "," : "";
+            append_tool_call_delta(line_, delta.tool_calls[i]);
+        }
+        line_ += ']';
+    }
+    if (!logprobs_.empty()) {
+        line_ += ",\"logprobs\":[" + logprobs_ + "]";
+        logprobs_.clear();
+    }
+    line_ += "}\n";
+    sink.frame(line_);
+}
+
+void writer_deltas::finish(const generation_result & result, frame_sink & sink) {
+    write(parser_.finish(is_complete(result)), sink);
+    line_ = R"({"type":"finish","finish_reason":)";
+    append_quoted(line_, finish_reason_name(result, parser_.has_tool_calls()));
+    if (!logprobs_.empty()) {
+        line_ += ",\"logprobs\":[" + logprobs_ + "]";
+        logprobs_.clear();
+    }
+    line_ += ",\"usage\":";
+    append_usage(line_, result);
+    line_ += ",\"timings\":";
+    append_timings(line_, result.timings);
+    if (!result.stop_string.empty()) {
+        line_ += ",\"stop_string\":";
+        append_quoted(line_, result.stop_string);
+    }
+    line_ += "}\n";
+    sink.frame(line_);
+}
+
+void writer_deltas::fail(const error & reason, frame_sink & sink) {
+    line_ = R"({"type":"error","error":)";
+    append_error(line_, reason);
+    line_ += "}\n";
+    sink.frame(line_);
+}
+
+}  // namespace pyllama

@@ -1,0 +1,36 @@
+// The in-process API's dialect: one JSON object a line.
+//
+//   {"type":"start","id":...}
+//   {"type":"delta","reasoning":...,"content":...,"tool_calls":[...],"logprobs":[...]}   only the members present
+//   {"type":"finish","finish_reason":...,"usage":{...},"timings":{...},"stop_string":...}
+//   {"type":"error","error":{...}}                                                        instead of finish
+#pragma once
+
+#include "answer_format.h"
+#include "chat_parser.h"
+#include "frame_writer.h"
+
+namespace pyllama {
+
+class writer_deltas : public frame_writer {
+  public:
+    writer_deltas(answer_format format, chat_parser parser);
+
+    void start(frame_sink & sink) override;
+    void pieces(std::vector<piece> & batch, frame_sink & sink) override;
+    void finish(const generation_result & result, frame_sink & sink) override;
+    void fail(const error & reason, frame_sink & sink) override;
+    double flush_due_ms() const override { return parser_.flush_due_ms(); }
+    void flush(frame_sink & sink) override;
+    std::string_view content_type() const override { return "application/x-ndjson"; }
+
+  private:
+    void write(const chat_delta & delta, frame_sink & sink);
+
+    answer_format format_;
+    chat_parser parser_;
+    std::string logprobs_;  // of tokens whose text no line carried yet
+    std::string line_;      // reused
+};
+
+}  // namespace pyllama

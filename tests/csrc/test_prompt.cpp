@@ -1,0 +1,132 @@
+#include "prompt.h"
+
+#include "chat_fixture.h"
+#include "errors.h"
+
+using namespace pyllama;
+using namespace pyllama_test;
+
+namespace {
+
+const std::string hello = R"("messages":[{"role":"user","content":"hi"}])";
+
+std::string text_of(const prepared_request & request) {
+    std::string text;
+    for (const llama_token token : request.tokens) {
+        text += qwen3()->piece(token, true);
+    }
+    return text;
+}
+
+}  // namespace
+
+TEST(the_prompt_is_the_rendered_template) {
+    const auto prepared = prepare("{" + hello + "}");
+    CHECK_EQ(text_of(prepared), "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n");
+    CHECK_EQ(prepared.id.substr(0, 9), "chatcmpl-");
+    CHECK_EQ(prepared.id.size(), 41u);
+    CHECK(prepare("{" + hello + "}").id != prepared.id);
+}
+
+TEST(reasoning_tags_and_their_state_are_known) {
+    const auto thinking = prepare("{" + hello + "}");
+    CHECK_EQ(thinking.params.reasoning_start.size(), 1u);
+    CHECK_EQ(thinking.params.reasoning_end.size(), 1u);
+    CHECK(!thinking.params.reasoning_open);
+    const auto silent = prepare("{" + hello + R"(,"reasoning_effort":"none"})");
+    CHECK(text_of(silent).find("<think>\n\n</think>") != std::string::npos);
+    CHECK(!silent.params.reasoning_open);
+    const auto open = prepare(R"({"messages":[{"role":"user","content":"hi"},
+        {"role":"assistant","reasoning_content":"so far"}],"continue_final_message":true})");
+    CHECK(open.params.reasoning_open);
+    CHECK(text_of(open).find("so far") != std::string::npos);
+}
+
+TEST(a_prompt_beyond_the_context_gives_both_counts) {
+    for (const size_t n : {size_t{3000}, size_t{3000000}}) {
+        std::string words;
+        for (size_t i = 0; i < n; i += 2) {
+            words += "a ";
+        }
+        try {
+            prepare(R"({"messages":[{"role":"user","content":")" + words + "\"}]}", dialect::openai, qwen3(), 64);
+            CHECK(false);
+        } catch (const error & e) {
+            CHECK(e.kind == error_kind::context_exceeded);
+            CHECK_EQ(e.n_ctx, 64);
+            CHECK(e.n_prompt_tokens >= 64);
+        }
+    }
+}
+
+TEST(seeds_are_resolved_here) {
+    CHECK_EQ(prepare("{" + hello + R"(,"seed":7})").params.sampling.seed, 7u);
+    const auto first = prepare("{" + hello + R"(,"seed":-1})").params.sampling.seed;
+    const auto second = prepare("{" + hello + "}").params.sampling.seed;
+    CHECK(first != second);  // one in 2^32
+}
+
+TEST(tools_give_a_lazy_grammar_and_required_ones_a_strict_one) {
+    const std::string tools = R"(,"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object",
+        "properties":{"a":{"type":"string"}}}}}])";
+    const auto automatic = prepare("{" + hello + tools + "}");
+    CHECK(!automatic.params.sampling.grammar.empty());
+    CHECK(automatic.params.sampling.grammar_lazy);
+    CHECK(!automatic.params.sampling.grammar_triggers.empty());
+    const auto named = prepare("{" + hello + tools + R"(,"tool_choice":{"type":"function","function":{"name":"f"}}})");
+    CHECK(!named.params.sampling.grammar_lazy);
+    CHECK(prepare("{" + hello + tools + R"(,"tool_choice":"none"})").params.sampling.grammar.empty());
+    const auto user = prepare("{" + hello + R"(,"grammar":"root ::= \"x\""})");
+    CHECK(user.params.sampling.grammar.type == COMMON_GRAMMAR_TYPE_USER);
+}
+
+TEST(continuing_has_rules) {
+    const auto refused = [](const std::string & body) {
+        try {
+            prepare(body);
+        } catch (const error & e) {
+            return e.param;
+        }
+        return std::string("(accepted)");
+    };
+    const std::string tail = R"({"role":"assistant","content":"so"})";
+    CHECK_EQ(refused(R"({"messages":[{"role":"user","content":"hi"},)" + tail + "]}"), "(accepted)");
+    CHECK_EQ(refused(R"({"messages":[{"role":"user","content":"hi"},)" + tail + "," + tail + "]}"), "messages[2]");
+    CHECK_EQ(refused(R"({"messages":[{"role":"user","content":"hi"},)" + tail +
+                     R"(],"continue_final_message":true,"add_generation_prompt":true})"),
+             "add_generation_prompt");
+}
+
+TEST(many_templates_take_many_conversations) {
+    static const char * const names[] = {"Qwen-Qwen3-0.6B", "Qwen-Qwen2.5-7B-Instruct", "Qwen-QwQ-32B",
+        "meta-llama-Llama-3.1-8B-Instruct", "deepseek-ai-DeepSeek-R1-Distill-Qwen-32B", "openai-gpt-oss-120b",
+        "GLM-4.6", "Kimi-K2-Thinking", "ibm-granite-granite-4.0", "Qwen3-Coder"};
+    static const char * const bodies[] = {
+        R"({"messages":[{"role":"user","content":"hi"}]})",
+        R"({"messages":[{"role":"system","content":"s"},{"role":"user","content":[{"type":"text","text":"hi"}]}]})",
+        R"({"messages":[{"role":"user","content":"hi"},{"role":"assistant","content":"yo"},{"role":"user","content":"?"}]})",
+        R"({"messages":[{"role":"user","content":"hi"}],"tools":[{"type":"function","function":{"name":"f",
+            "description":"d","parameters":{"type":"object","properties":{"a":{"type":"string"}}}}}]})",
+        R"({"messages":[{"role":"user","content":"hi"}],"response_format":{"type":"json_object"}})",
+    };
+    for (const char * name : names) {
+        const auto loaded = load_with_template(name);
+        for (const char * body : bodies) {
+            const auto prepared = prepare(body, dialect::openai, loaded, 1 << 20);
+            CHECK(!prepared.tokens.empty());
+            CHECK(prepared.writer != nullptr);
+        }
+    }
+}
+
+TEST(a_bad_model_file_says_why) {
+    const auto refused = [](const std::string & path) {
+        common_params params;
+        params.model.path = path;
+        return CHECK_THROWS(error, model::load(params));
+    };
+    CHECK(refused("/nonexistent.gguf").find("does not exist") != std::string::npos);
+    CHECK(refused(PYLLAMA_LLAMA_CPP_MODELS).find("directory") != std::string::npos);
+    CHECK(refused(PYLLAMA_LLAMA_CPP_MODELS "/templates/README.md").find("not a GGUF") != std::string::npos);
+    CHECK(refused(PYLLAMA_LLAMA_CPP_MODELS "/ggml-vocab-qwen2.gguf").find("no weights") != std::string::npos);
+}
