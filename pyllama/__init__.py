@@ -1,0 +1,89 @@
+"""llama.cpp from Python.
+
+The low-level API (Model, Context, Batch, ...) follows llama.h; Engine runs many requests at once. Names are loaded
+when they are first used, so that ``import pyllama`` stays cheap.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pyllama import errors, logging, models, samplers
+    from pyllama._core._llama import Batch, Context, LogitsView, Memory, Model, SamplerChain, Vocab, build_info
+    from pyllama.engine import Engine
+    from pyllama.errors import (
+        ClosedError,
+        ContextFullError,
+        ContextLengthError,
+        EngineBusyError,
+        EngineError,
+        EngineUnavailableError,
+        InvalidRequestError,
+        ModelLoadError,
+        NotFoundError,
+        PyllamaError,
+        UnsupportedError,
+    )
+    from pyllama.samplers import Sampler
+    from pyllama.stream import Stream
+
+__all__ = [
+    "Batch",
+    "ClosedError",
+    "Context",
+    "ContextFullError",
+    "ContextLengthError",
+    "Engine",
+    "EngineBusyError",
+    "EngineError",
+    "EngineUnavailableError",
+    "InvalidRequestError",
+    "LogitsView",
+    "Memory",
+    "Model",
+    "ModelLoadError",
+    "NotFoundError",
+    "PyllamaError",
+    "Sampler",
+    "SamplerChain",
+    "Stream",
+    "UnsupportedError",
+    "Vocab",
+    "build_info",
+    "errors",
+    "logging",
+    "models",
+    "samplers",
+]
+
+_CORE = "pyllama._core._llama"
+_SUBMODULES = ("errors", "logging", "models", "samplers")
+_SOURCES = {
+    "Batch": _CORE,
+    "Context": _CORE,
+    "Engine": "pyllama.engine",
+    "LogitsView": _CORE,
+    "Memory": _CORE,
+    "Model": _CORE,
+    "Sampler": "pyllama.samplers",
+    "SamplerChain": _CORE,
+    "Stream": "pyllama.stream",
+    "Vocab": _CORE,
+    "build_info": _CORE,
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _SUBMODULES:
+        return importlib.import_module(f"pyllama.{name}")
+    if name in __all__:
+        value = getattr(importlib.import_module(_SOURCES.get(name, "pyllama.errors")), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'pyllama' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -10,12 +10,14 @@
     ├── ClosedError (ValueError)              a handle was used after close()
     ├── ModelLoadError (OSError)              missing, truncated, or no GGUF
     └── EngineError (RuntimeError)            anything else
+        └── ContextFullError                  a low-level decode found no room in the KV memory
 """
 
 from __future__ import annotations
 
 __all__ = [
     "ClosedError",
+    "ContextFullError",
     "ContextLengthError",
     "EngineBusyError",
     "EngineError",
@@ -80,3 +82,7 @@ class ModelLoadError(PyllamaError, OSError):
 
 class EngineError(PyllamaError, RuntimeError):
     """The engine failed; the message says how."""
+
+
+class ContextFullError(EngineError):
+    """The KV memory has no room for the batch; nothing was changed."""

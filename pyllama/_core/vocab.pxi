@@ -1,0 +1,225 @@
+# The vocabulary of a model. Immutable; any thread may call, several at once.
+
+from libc.stdlib cimport free, malloc
+
+
+@cython.auto_pickle(False)
+@cython.final
+cdef class Vocab:
+    """The vocabulary of a model, from ``Model.vocab``; usable by any thread."""
+
+    cdef Model _model
+    cdef const llama.llama_vocab * _ptr
+    cdef int32_t _n_tokens
+
+    def __cinit__(self, Model model not None):
+        model._alive()
+        self._model = model
+        self._ptr = llama.llama_model_get_vocab(model._ptr)
+        self._n_tokens = llama.llama_vocab_n_tokens(self._ptr)
+
+    def __reduce_ex__(self, protocol):
+        raise TypeError("a Vocab cannot be pickled: load its model by path instead")
+
+    def __repr__(self):
+        return f"<pyllama.Vocab of {self._n_tokens} tokens of {self._model!r}>"
+
+    def __eq__(self, other):
+        return isinstance(other, Vocab) and (<Vocab> other)._model is self._model
+
+    def __hash__(self):
+        return hash((Vocab, id(self._model)))
+
+    def __len__(self):
+        self._model._alive()
+        return self._n_tokens
+
+    cdef int _token(self, object token, llama.llama_token * out) except -1:
+        """Check one token id."""
+        self._model._alive()
+        cdef int64_t value
+        try:
+            value = token
+        except OverflowError:
+            value = -1
+        if value < 0 or value >= self._n_tokens:
+            raise _errors.InvalidRequestError(
+                f"token {token} is outside the vocabulary of {self._n_tokens} tokens", param="token"
+            )
+        out[0] = <llama.llama_token> value
+        return 0
+
+    cdef int _has_text(self) except -1:
+        self._model._alive()
+        if llama.llama_vocab_get_type(self._ptr) == llama.LLAMA_VOCAB_TYPE_NONE:
+            raise _errors.UnsupportedError(f"the model {self._model.path!r} has no tokenizer")
+        return 0
+
+    cdef int _has_specials(self) except -1:
+        """llama.cpp ends the process when it must add a special token that a broken model lacks."""
+        cdef bint wordpiece = llama.llama_vocab_get_type(self._ptr) == llama.LLAMA_VOCAB_TYPE_WPM
+        if (
+            ((wordpiece or llama.llama_vocab_get_add_bos(self._ptr)) and llama.llama_vocab_bos(self._ptr) < 0)
+            or (llama.llama_vocab_get_add_eos(self._ptr) and llama.llama_vocab_eos(self._ptr) < 0)
+            or ((wordpiece or llama.llama_vocab_get_add_sep(self._ptr)) and llama.llama_vocab_sep(self._ptr) < 0)
+        ):
+            raise _errors.UnsupportedError(
+                f"the model {self._model.path!r} adds a special token that it does not have: use add_special=False"
+            )
+        return 0
+
+    def tokenize(self, str text not None, *, bint add_special=True, bint parse_special=True):
+        """Turn text into tokens: an int32 array of shape (n,).
+
+        ``add_special`` adds the tokens that the model wants around a text (BOS, EOS); ``parse_special`` reads
+        special tokens written out in the text instead of spelling them. Raises InvalidRequestError for text that
+        is no Unicode.
+        """
+        self._has_text()
+        if add_special:
+            self._has_specials()
+        cdef bytes encoded = _utf8(text, "text")
+        cdef Py_ssize_t length = len(encoded)
+        if length > 1 << 30:
+            raise _errors.InvalidRequestError(f"text of {length} bytes is longer than 1 GiB", param="text")
+        cdef const char * c_text = encoded
+        # A token covers at least one byte, but for special ones and the spaces that some tokenizers put in.
+        cdef int32_t capacity = <int32_t> length + 16
+        cdef int32_t n = 0
+        cdef Py_buffer buffer
+        cdef llama.llama_token * out
+        numpy = _numpy()
+        while True:
+            result = numpy.empty(capacity, dtype=numpy.int32)
+            PyObject_GetBuffer(result, &buffer, PyBUF_WRITABLE | PyBUF_C_CONTIGUOUS)
+            out = <llama.llama_token *> buffer.buf
+            self._model._n_calls += 1
+            try:
+                with nogil:
+                    n = llama_tokenize(
+                        self._ptr, c_text, <int32_t> length, out, capacity, add_special, parse_special
+                    )
+            finally:
+                self._model._n_calls -= 1
+                PyBuffer_Release(&buffer)
+            if n >= 0:
+                return result[:n].copy()
+            if n == -2147483648:
+                raise _errors.InvalidRequestError(f"text of {length} bytes is too long", param="text")
+            capacity = -n
+
+    def detokenize(self, object tokens not None, *, bint remove_special=False, bint unparse_special=True):
+        """Turn tokens (array or sequence of integers) into text; bytes that are no UTF-8 become U+FFFD.
+
+        ``remove_special`` drops the BOS and EOS that tokenize adds; ``unparse_special`` writes special tokens out.
+        """
+        self._has_text()
+        cdef _Tokens ids = _Tokens(tokens)
+        cdef Py_ssize_t i
+        for i in range(ids.n):
+            if ids.data[i] < 0 or ids.data[i] >= self._n_tokens:
+                raise _errors.InvalidRequestError(
+                    f"tokens[{i}]={ids.data[i]} is outside the vocabulary of {self._n_tokens} tokens", param="tokens"
+                )
+        if ids.n == 0:
+            return ""
+        if ids.n > 1 << 27:
+            raise _errors.InvalidRequestError(f"{ids.n} tokens are too many for one call", param="tokens")
+        cdef int32_t capacity = <int32_t> ids.n * 8 + 64
+        cdef int32_t n = 0
+        cdef char * out
+        while True:
+            out = <char *> malloc(capacity)
+            if out is NULL:
+                raise MemoryError(f"{capacity} bytes for text")
+            self._model._n_calls += 1
+            try:
+                with nogil:
+                    n = llama_detokenize(
+                        self._ptr, ids.data, <int32_t> ids.n, out, capacity, remove_special, unparse_special
+                    )
+                if n >= 0:
+                    return out[:n].decode("utf-8", "replace")
+            finally:
+                self._model._n_calls -= 1
+                free(out)
+            capacity = -n
+
+    def token_to_piece(self, object token, *, bint special=True):
+        """Return the bytes of one token, which may be a part of a UTF-8 character; b"" for a hidden special one."""
+        self._has_text()
+        cdef llama.llama_token c_token
+        self._token(token, &c_token)
+        cdef int32_t size = 64
+        cdef int32_t n
+        while True:
+            buffer = bytearray(size)
+            n = llama_token_to_piece(self._ptr, c_token, buffer, size, 0, special)
+            if n >= 0:
+                return bytes(buffer[:n])
+            size = -n
+
+    def is_eog(self, object token):
+        """Tell whether a token ends the generation."""
+        cdef llama.llama_token c_token
+        self._token(token, &c_token)
+        return bool(llama.llama_vocab_is_eog(self._ptr, c_token))
+
+    def is_control(self, object token):
+        """Tell whether a token is a control token, which has no text of its own."""
+        self._has_text()
+        cdef llama.llama_token c_token
+        self._token(token, &c_token)
+        return bool(llama.llama_vocab_is_control(self._ptr, c_token))
+
+    @property
+    def n_tokens(self) -> int:
+        """The number of tokens."""
+        self._model._alive()
+        return self._n_tokens
+
+    @property
+    def add_bos(self) -> bool:
+        """Whether tokenize puts BOS first when ``add_special`` is set."""
+        self._model._alive()
+        return bool(llama.llama_vocab_get_add_bos(self._ptr))
+
+    @property
+    def bos(self) -> int | None:
+        """The beginning-of-sequence token; None when the model has none."""
+        self._model._alive()
+        return _known(llama.llama_vocab_bos(self._ptr))
+
+    @property
+    def eos(self) -> int | None:
+        """The end-of-sequence token; None when the model has none."""
+        self._model._alive()
+        return _known(llama.llama_vocab_eos(self._ptr))
+
+    @property
+    def eot(self) -> int | None:
+        """The end-of-turn token; None when the model has none."""
+        self._model._alive()
+        return _known(llama.llama_vocab_eot(self._ptr))
+
+    @property
+    def nl(self) -> int | None:
+        """The line feed token; None when the model has none."""
+        self._model._alive()
+        return _known(llama.llama_vocab_nl(self._ptr))
+
+    @property
+    def pad(self) -> int | None:
+        """The padding token; None when the model has none."""
+        self._model._alive()
+        return _known(llama.llama_vocab_pad(self._ptr))
+
+    @property
+    def sep(self) -> int | None:
+        """The separator token; None when the model has none."""
+        self._model._alive()
+        return _known(llama.llama_vocab_sep(self._ptr))
+
+
+cdef object _known(llama.llama_token token):
+    return None if token < 0 else token
