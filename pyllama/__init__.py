@@ -1,7 +1,7 @@
 """llama.cpp from Python.
 
-The low-level API (Model, Context, Batch, ...) follows llama.h; Engine runs many requests at once. Names are loaded
-when they are first used, so that ``import pyllama`` stays cheap.
+The low-level API (Model, Context, Batch, ...) follows llama.h; Engine runs many requests at once. Names are
+loaded when they are first used, so that ``import pyllama`` stays cheap.
 """
 
 from __future__ import annotations
@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pyllama import errors, logging, models, samplers
-    from pyllama._core._llama import Batch, Context, LogitsView, Memory, Model, SamplerChain, Vocab, build_info
+    from pyllama._core._llama import (
+        Batch,
+        Context,
+        LogitsView,
+        Memory,
+        Model,
+        SamplerChain,
+        Vocab,
+        build_info,
+    )
     from pyllama.engine import Engine
     from pyllama.errors import (
         ClosedError,

@@ -1,7 +1,7 @@
 """llama.cpp's log as Python log records.
 
-Without install(), warnings and errors of llama.cpp go to stderr. Errors that explain an exception are in its message
-and nowhere else.
+Without install(), warnings and errors of llama.cpp go to stderr. Errors that explain an exception are in its
+message and nowhere else.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _thread: threading.Thread | None = None
 def install(level: int = logging.WARNING, logger: str = "pyllama") -> None:
     """Send llama.cpp's log lines of at least ``level`` to the logger called ``logger``.
 
-    A daemon thread hands them over, so the threads that compute never wait for Python. Calling it again changes level
-    and logger. ``level`` is DEBUG, INFO, WARNING or ERROR; anything else raises ValueError.
+    A daemon thread hands them over, so the threads that compute never wait for Python. Calling it again
+    changes level and logger. ``level`` is DEBUG, INFO, WARNING or ERROR; anything else raises ValueError.
     """
     global _thread
     if level not in _NAMES:
@@ -33,7 +33,9 @@ def install(level: int = logging.WARNING, logger: str = "pyllama") -> None:
     uninstall()
     with _lock:
         _llama.attach_log(_NAMES[level])
-        _thread = threading.Thread(target=_drain, args=(logging.getLogger(logger),), name="pyllama-log", daemon=True)
+        _thread = threading.Thread(
+            target=_drain, args=(logging.getLogger(logger),), name="pyllama-log", daemon=True
+        )
         _thread.start()
 
 

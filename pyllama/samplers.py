@@ -2,8 +2,9 @@
 
     chain = SamplerChain([samplers.top_k(40), samplers.temp(0.8), samplers.dist(seed=1)])
 
-A sampler here is a description: it can be kept, compared and used in any number of chains. Values are checked when a
-chain is made. ``greedy``, ``dist``, ``mirostat``, ``mirostat_v2`` and ``adaptive_p`` select the token and come last.
+A sampler here is a description: it can be kept, compared and used in any number of chains. Values are checked
+when a chain is made. ``greedy``, ``dist``, ``mirostat``, ``mirostat_v2`` and ``adaptive_p`` select the token
+and come last.
 """
 
 from __future__ import annotations
@@ -59,22 +60,34 @@ def dist(seed: int | None = None) -> Sampler:
 
 
 def top_k(k: int) -> Sampler:
-    """Keep the ``k`` most likely tokens; 0 or -1 keeps all. https://arxiv.org/abs/1904.09751"""
+    """Keep the ``k`` most likely tokens; 0 or -1 keeps all.
+
+    https://arxiv.org/abs/1904.09751
+    """
     return Sampler("top_k", (k,))
 
 
 def top_p(p: float, min_keep: int = 1) -> Sampler:
-    """Keep the most likely tokens that together reach probability ``p``. https://arxiv.org/abs/1904.09751"""
+    """Keep the most likely tokens that together reach probability ``p``.
+
+    https://arxiv.org/abs/1904.09751
+    """
     return Sampler("top_p", (p, min_keep))
 
 
 def min_p(p: float, min_keep: int = 1) -> Sampler:
-    """Keep tokens of at least ``p`` times the best probability. https://github.com/ggml-org/llama.cpp/pull/3841"""
+    """Keep tokens of at least ``p`` times the best probability.
+
+    https://github.com/ggml-org/llama.cpp/pull/3841
+    """
     return Sampler("min_p", (p, min_keep))
 
 
 def typical(p: float, min_keep: int = 1) -> Sampler:
-    """Keep locally typical tokens up to probability ``p``. https://arxiv.org/abs/2202.00666"""
+    """Keep locally typical tokens up to probability ``p``.
+
+    https://arxiv.org/abs/2202.00666
+    """
     return Sampler("typical", (p, min_keep))
 
 
@@ -107,13 +120,21 @@ def top_n_sigma(n: float) -> Sampler:
     return Sampler("top_n_sigma", (n,))
 
 
-def mirostat(vocab: Vocab, tau: float = 5.0, eta: float = 0.1, m: int = 100, seed: int | None = None) -> Sampler:
-    """Select a token so that the surprise stays near ``tau``. https://arxiv.org/abs/2007.14966"""
+def mirostat(
+    vocab: Vocab, tau: float = 5.0, eta: float = 0.1, m: int = 100, seed: int | None = None
+) -> Sampler:
+    """Select a token so that the surprise stays near ``tau``.
+
+    https://arxiv.org/abs/2007.14966
+    """
     return Sampler("mirostat", (tau, eta, m, seed), vocab)
 
 
 def mirostat_v2(tau: float = 5.0, eta: float = 0.1, seed: int | None = None) -> Sampler:
-    """Select a token so that the surprise stays near ``tau``, by Mirostat 2.0. https://arxiv.org/abs/2007.14966"""
+    """Select a token so that the surprise stays near ``tau``, by Mirostat 2.0.
+
+    https://arxiv.org/abs/2007.14966
+    """
     return Sampler("mirostat_v2", (tau, eta, seed))
 
 
@@ -126,7 +147,7 @@ def adaptive_p(target: float, decay: float = 0.9, seed: int | None = None) -> Sa
 
 
 def penalties(last_n: int = 64, repeat: float = 1.0, freq: float = 0.0, present: float = 0.0) -> Sampler:
-    """Make the last ``last_n`` tokens less likely; ``repeat`` 1, ``freq`` 0 and ``present`` 0 change nothing."""
+    """Make the last ``last_n`` tokens less likely; 1 for ``repeat`` and 0 for the others disable."""
     return Sampler("penalties", (last_n, repeat, freq, present))
 
 

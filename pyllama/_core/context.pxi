@@ -107,6 +107,8 @@ cdef class Context:
         params.kv_unified = kv_unified
         _check_head_size(model, params.type_k, "type_k", type_k)
         _check_head_size(model, params.type_v, "type_v", type_v)
+        if embeddings:
+            _check_pooling(model, &params, pooling)
 
         cdef log_capture capture
         cdef llama.llama_model * weights = model._ptr
@@ -127,13 +129,13 @@ cdef class Context:
         if self._outputs is NULL:
             raise MemoryError("the outputs of a context")
 
-    def __del__(self):
-        if self._ptr is not NULL and self._pid == llama.process_id():
-            _warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
-
     def __dealloc__(self):
-        self._free()
+        cdef bint unclosed = self._ptr is not NULL and self._pid == llama.process_id()
         free(self._outputs)
+        self._outputs = NULL
+        self._free()
+        if unclosed:
+            _warn_unclosed(f"unclosed <pyllama.Context of {self._model!r}>")
 
     cdef int _free(self) except -1:
         cdef llama.llama_context * ptr = self._ptr
@@ -403,7 +405,9 @@ cdef class Context:
         if not self._embeddings:
             raise _errors.InvalidRequestError("the context was made with embeddings=False")
         if llama.llama_get_pooling_type(self._ptr) != llama.LLAMA_POOLING_TYPE_NONE:
-            raise _errors.InvalidRequestError("the context pools its embeddings: use embeddings_seq(), or pooling='none'")
+            raise _errors.InvalidRequestError(
+                "the context pools its embeddings: use embeddings_seq(), or pooling='none'"
+            )
         cdef int32_t index = self._row(i)
         cdef float * row
         with nogil:
@@ -488,4 +492,22 @@ cdef int _check_head_size(Model model, llama.ggml_type kind, str param, object n
         raise _errors.InvalidRequestError(
             f"{param}={name!r} stores blocks of {block} numbers, and the heads of this model have {head}", param=param
         )
+    return 0
+
+
+cdef int _check_pooling(Model model, llama.llama_context_params * params, object pooling) except -1:
+    """Mean pooling aborts while buffers are reserved unless a compute step divides evenly among the sequences."""
+    meta = model.meta
+    own = meta.get(f"{meta.get('general.architecture')}.pooling_type")
+    if pooling not in ("mean", "rank") and not (pooling is None and own in ("1", "4")):
+        return 0
+    n_ctx = params.n_ctx or llama.llama_model_n_ctx_train(model._ptr)
+    step = min(params.n_ubatch, params.n_batch)
+    # A causal model's batch is limited by the context, another's is not.
+    for n_tokens in (min(step, n_ctx), min(step, (n_ctx + 255) // 256 * 256)):
+        if n_tokens % params.n_seq_max:
+            raise _errors.InvalidRequestError(
+                f"pooling needs compute steps that divide by n_seq_max={params.n_seq_max}: n_ubatch={n_tokens} does not",
+                param="n_ubatch",
+            )
     return 0

@@ -13,11 +13,11 @@ from cpython.buffer cimport (
     PyObject_CheckBuffer,
     PyObject_GetBuffer,
 )
+from cpython.exc cimport PyErr_WarnEx
 from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memcpy, strcmp, strlen
 
 import os as _os
-import warnings as _warnings
 
 cdef extern from "Python.h":
     unsigned long PyThread_get_thread_ident()
@@ -57,6 +57,12 @@ cdef int _check_process(long pid, str what) except -1:
             f"{what} was made in process {pid} and cannot be used after fork, in process {llama.process_id()}: "
             "make a new one in the child"
         )
+    return 0
+
+
+cdef int _warn_unclosed(str message) except -1:
+    """Say that a handle was forgotten; from __dealloc__, where the handle itself can no longer be named."""
+    PyErr_WarnEx(ResourceWarning, message.encode("utf-8", "replace"), 1)
     return 0
 
 
@@ -156,7 +162,7 @@ cdef class _Tokens:
         try:
             return _array("i", tokens)
         except OverflowError:
-            raise _errors.InvalidRequestError("a token does not fit into 32 bits", param="tokens") from None
+            raise _errors.InvalidRequestError("tokens must fit into 32 bits", param="tokens") from None
 
     cdef int _read(self) except -1:
         cdef const char * form = self.buffer.format

@@ -78,7 +78,9 @@ cdef class Memory:
         if source == target:
             return
         if llama.llama_memory_seq_pos_max(memory, target) >= 0:
-            raise _errors.InvalidRequestError(f"the destination sequence {target} is not empty: seq_rm it first", param="dst")
+            raise _errors.InvalidRequestError(
+                f"the destination sequence {target} is not empty: seq_rm it first", param="dst"
+            )
         if not self._context._kv_unified or self._recurrent():
             if span[0] > 0 or 0 <= span[1] <= llama.llama_memory_seq_pos_max(memory, source):
                 raise _errors.UnsupportedError(

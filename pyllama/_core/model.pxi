@@ -93,15 +93,13 @@ cdef class Model:
             raise _errors.ModelLoadError(f"cannot load {self.path!r}: not a GGUF file (it begins with {magic!r})")
         return 0
 
-    def __del__(self):
-        if self._ptr is not NULL and self._pid == llama.process_id():
-            _warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
-
     def __dealloc__(self):
-        if self._ptr is not NULL and self._pid == llama.process_id():
-            with nogil:
-                llama.llama_model_free(self._ptr)
+        cdef llama.llama_model * ptr = self._ptr
         self._ptr = NULL
+        if ptr is not NULL and self._pid == llama.process_id():
+            with nogil:
+                llama.llama_model_free(ptr)
+            _warn_unclosed(f"unclosed <pyllama.Model {self.path!r}>")
 
     def __enter__(self):
         self._alive()

@@ -248,11 +248,11 @@ cdef class SamplerChain:
         """
         self._usable()
         cdef llama.llama_token c_token
+        cdef int64_t last
         cdef bint allowed = False
         if self._model is not None:
-            c_token = <llama.llama_token> _integer(
-                token, "token", 0, <int64_t> llama.llama_vocab_n_tokens(llama.llama_model_get_vocab(self._model._ptr)) - 1
-            )
+            last = llama.llama_vocab_n_tokens(llama.llama_model_get_vocab(self._model._ptr)) - 1
+            c_token = <llama.llama_token> _integer(token, "token", 0, last)
         else:
             c_token = <llama.llama_token> _integer(token, "token", 0, 2147483647)
         self._busy = True

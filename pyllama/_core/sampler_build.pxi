@@ -4,6 +4,7 @@
 from libcpp.vector cimport vector
 
 cdef frozenset _SELECTING = frozenset(("greedy", "dist", "mirostat", "mirostat_v2", "adaptive_p"))
+cdef frozenset _OF_VOCAB = frozenset(("mirostat", "dry", "logit_bias", "grammar", "infill"))
 # The parser and the search for left recursion recurse: this much fits on any thread's stack.
 cdef int _GRAMMAR_DEPTH = 200
 cdef int _GRAMMAR_RULES = 5000
@@ -139,6 +140,8 @@ cdef llama.llama_sampler * _build_dry(Vocab vocab, double multiplier, double bas
 
 cdef llama.llama_sampler * _build_sampler(str name, tuple a, Vocab vocab) except NULL:
     """Build one sampler. ``a`` holds the arguments in the order of the function in pyllama.samplers."""
+    if vocab is None and name in _OF_VOCAB:
+        raise _errors.InvalidRequestError(f"the sampler {name!r} needs a vocab", param="samplers")
     if name == "greedy":
         return llama_sampler_init_greedy()
     if name == "dist":

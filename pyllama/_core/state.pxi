@@ -2,7 +2,7 @@
 #
 #   "pyllama1" | crc32 of the rest, u32 | n_layer, u32 | n_embd, u32 | n_params, u64 | llama.cpp's bytes
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t
 
 import struct as _struct
@@ -37,7 +37,7 @@ cdef bytes _state_seq_get(Context context, llama.llama_seq_id seq_id):
     with nogil:
         size = llama_state_seq_get_size(context._ptr, seq_id)
     cdef bytes state = PyBytes_FromStringAndSize(NULL, _STATE_HEADER + <Py_ssize_t> size)
-    cdef char * out = PyBytes_AS_STRING(state)
+    cdef char * out = PyBytes_AsString(state)
     cdef bytes shape = _model_shape(context)
     memcpy(out, <const char *> _STATE_MAGIC, 8)
     memcpy(out + 12, <const char *> shape, 16)
@@ -74,7 +74,6 @@ cdef int _state_seq_set(Context context, llama.llama_seq_id seq_id, object data)
     finally:
         PyBuffer_Release(&buffer)
     if n_read == 0:
-        raise _errors.EngineError(
-            f"the saved state does not fit into sequence {seq_id}: {_reason(capture.text(), 'no room, or another layout')}"
-        )
+        reason = _reason(capture.text(), "no room, or another layout")
+        raise _errors.EngineError(f"the saved state does not fit into sequence {seq_id}: {reason}")
     return 0

@@ -14,6 +14,7 @@ cdef class LogitsView:
     cdef object _memory
     cdef float * _row
     cdef Py_ssize_t _shape
+    cdef int _n_exports
     cdef Py_ssize_t _stride
 
     def __cinit__(self, Context context not None, object index):
@@ -42,15 +43,17 @@ cdef class LogitsView:
         try:
             memory.release()
         except BufferError:
-            if exc_type is None:
-                raise _errors.EngineError(
-                    "an array made from the logits view outlives its `with` block: copy what you keep"
-                ) from None
+            pass  # counted below, with the arrays that hold the buffer in other ways
+        if self._n_exports and exc_type is None:
+            raise _errors.EngineError(
+                "an array made from the logits view outlives its `with` block: copy what you keep"
+            )
 
     def __getbuffer__(self, Py_buffer * buffer, int flags):
         if self._row is NULL:
             raise BufferError("the logits view is not open")
         self._context._n_views += 1
+        self._n_exports += 1
         buffer.buf = self._row
         buffer.obj = self
         buffer.len = self._shape * sizeof(float)
@@ -65,3 +68,4 @@ cdef class LogitsView:
 
     def __releasebuffer__(self, Py_buffer * buffer):
         self._context._n_views -= 1
+        self._n_exports -= 1

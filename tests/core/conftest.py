@@ -1,0 +1,59 @@
+"""One loaded demo model for all tests of the low-level API, and small helpers as fixtures."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from pyllama import Batch, Context, Model, Vocab
+from pyllama.models import demo_model_path
+
+PROMPT = "What is 12 + 13? Think, then answer."
+
+
+@pytest.fixture(scope="session")
+def model() -> Iterator[Model]:
+    with Model(demo_model_path()) as loaded:
+        yield loaded
+
+
+@pytest.fixture
+def vocab(model: Model) -> Vocab:
+    return model.vocab
+
+
+@pytest.fixture
+def prompt(vocab: Vocab) -> list[int]:
+    return vocab.tokenize(PROMPT).tolist()
+
+
+@pytest.fixture
+def make_context(model: Model) -> Iterator[Callable[..., Context]]:
+    made: list[Context] = []
+
+    def make(**options: object) -> Context:
+        made.append(Context(model, **{"n_ctx": 512, "n_threads": 1, "n_seq_max": 4, **options}))
+        return made[-1]
+
+    yield make
+    for context in made:
+        context.close()
+
+
+@pytest.fixture
+def context(make_context: Callable[..., Context]) -> Context:
+    return make_context()
+
+
+@pytest.fixture
+def prefill() -> Callable[..., Batch]:
+    """Decode tokens into a sequence and return the batch."""
+
+    def decode(
+        context: Context, tokens: list[int], pos: int = 0, seq_id: int = 0, logits: str = "last"
+    ) -> Batch:
+        batch = Batch(max(len(tokens), 1))
+        batch.add_sequence(tokens, pos, seq_id, logits)
+        context.decode(batch)
+        return batch
+
+    return decode
