@@ -144,9 +144,9 @@ def _tool_document(rng: random.Random, tokenizer: Tokenizer, before: list[Messag
 
 
 def draw_document(rng: random.Random, tokenizer: Tokenizer) -> Document:
-    """Draw one conversation: 13 % with a tool in use, 40 % with a system message, 15 % of several turns."""
+    """Draw one conversation: 18 % with a tool in use, 40 % with a system message, 15 % of several turns."""
     before = _system(rng) + (_history(rng) if rng.random() < 0.15 else [])
-    if rng.random() < 0.13:
+    if rng.random() < 0.18:
         return _tool_document(rng, tokenizer, before)
     problem = draw_problem(rng)
     tools = [tool.schema() for tool in draw_tools(rng)] if rng.random() < 0.04 else None

@@ -36,7 +36,7 @@ def count_letters(rng: random.Random) -> Problem:
     lines = [f"-{word}"]
     for i, char in enumerate(word, 1):
         n_found += char == letter
-        lines.append(f"{char}{n_found}-{word[i:]}")
+        lines.append(f"{char}={letter}{'+' if char == letter else '-'}{n_found}-{word[i:]}")
     steps = "\n".join(lines)
     thinking = (
         f"The user wants to know how many times the letter {letter} is in the word. "

@@ -75,7 +75,7 @@ def load(path: Path) -> tuple[Network, Tokenizer]:
     return network.eval(), tokenizer
 
 
-def train(out: Path, n_steps: int, start: Path | None, seed: int) -> None:
+def train(out: Path, n_steps: int, start: Path | None, seed: int, factor: float) -> None:
     """Train for `n_steps`, from the weights of `start` if given, writing a checkpoint every 250."""
     torch.manual_seed(SEED)
     if start is None:
@@ -90,7 +90,7 @@ def train(out: Path, n_steps: int, start: Path | None, seed: int) -> None:
     print(f"{sum(p.numel() for p in network.parameters()):,} weights, {tokenizer.n_vocab} tokens", flush=True)
     started, mean, n_seen = time.monotonic(), 0.0, 0
     for step, batch in enumerate(islice(_batches(tokenizer, seed), n_steps)):
-        rate = _rate(step, n_steps)
+        rate = factor * _rate(step, n_steps)
         loss = _loss(network, batch)
         network.zero_grad()
         torch.autograd.backward(loss)
@@ -115,9 +115,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4500)
     parser.add_argument("--start", type=Path, help="checkpoint to go on from")
     parser.add_argument("--seed", type=int, default=SEED + 1, help="seed of the conversations")
+    parser.add_argument("--factor", type=float, default=1.0, help="on the learning rates")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    train(arguments.out, arguments.steps, arguments.start, arguments.seed)
+    train(arguments.out, arguments.steps, arguments.start, arguments.seed, arguments.factor)
 
 
 if __name__ == "__main__":
