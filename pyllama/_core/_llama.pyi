@@ -1,7 +1,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from os import PathLike
 from types import TracebackType
-from typing import Any, Literal, NoReturn, Self, SupportsIndex, TypeAlias, final
+from typing import Any, Literal, Never, NoReturn, Self, SupportsIndex, TypeAlias, final
 
 import numpy as np
 import numpy.typing as npt
@@ -244,7 +244,7 @@ class Waker:
 
 @disjoint_base
 class Stream:
-    def __init__(self) -> None: ...
+    def __init__(self, *args: Never, **kwargs: Never) -> None: ...
     @property
     def id(self) -> str: ...
     @property
@@ -260,7 +260,7 @@ class Stream:
 
 @disjoint_base
 class Prepared:
-    def __init__(self) -> None: ...
+    def __init__(self, *args: Never, **kwargs: Never) -> None: ...
     @property
     def id(self) -> str: ...
     @property
