@@ -12,6 +12,7 @@
 #include "errors.h"
 #include "ggml-cpp.h"
 #include "gguf.h"
+#include "log.h"
 #include "sampling.h"
 
 namespace pyllama {
@@ -20,6 +21,12 @@ namespace {
 
 [[noreturn]] void cannot_load(const std::string & path, const std::string & why) {
     throw error(error_kind::model_load, "cannot load the model '" + path + "': " + why);
+}
+
+// The first of the errors that llama.cpp logged while it refused a file; those that follow say that it did.
+std::string logged_reason(const log_capture & logged) {
+    const std::string & text = logged.text();
+    return text.empty() ? "llama.cpp refuses it" : text.substr(0, text.find('\n'));
 }
 
 // llama.cpp says only in its log why a file is refused, so the usual reasons are looked for first.
@@ -112,11 +119,13 @@ std::shared_ptr<model> model::load(common_params params) { return load(std::move
 std::shared_ptr<model> model::load_vocab(common_params params) { return load(std::move(params), true); }
 
 std::shared_ptr<model> model::load(common_params && params, bool vocab_only) {
+    install_log();
     load_backends();
     static std::once_flag initialised;
     std::call_once(initialised, [] { llama_backend_init(); });
 
     const std::string path = params.model.path;
+    const log_capture logged;  // what is logged is the reason of our own error, and goes nowhere else
     check_file(path, vocab_only);
 
     std::shared_ptr<model> loaded(new model());
@@ -138,7 +147,7 @@ std::shared_ptr<model> model::load(common_params && params, bool vocab_only) {
         cannot_load(path, e.what());
     }
     if (loaded->handle_ == nullptr) {
-        cannot_load(path, "llama.cpp refuses it; its log says why");
+        cannot_load(path, logged_reason(logged));
     }
     loaded->read_vocab();
     loaded->read_templates();
