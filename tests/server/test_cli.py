@@ -92,6 +92,12 @@ def test_truncated_model(tmp_path: Path, keep: int) -> None:
     assert str(path) in fails_in_one_line("--model", str(path), "--port", "0")
 
 
+def test_model_of_an_unknown_kind(tmp_path: Path) -> None:
+    path = tmp_path / "unknown.gguf"
+    path.write_bytes(demo_model_path().read_bytes().replace(b"qwen3", b"qwen0", 1))
+    assert "unknown model architecture: 'qwen0'" in fails_in_one_line("--model", str(path), "--port", "0")
+
+
 def test_busy_port() -> None:
     with socket.create_server(("127.0.0.1", 0)) as busy:
         port = str(busy.getsockname()[1])
