@@ -122,11 +122,13 @@ class _NotifierThread:
         self._fd = fd
         self._drain = drain
         self._drained = threading.Event()
+        self._stopping = False
         self._stop_reader, self._stop_writer = os.pipe()
         self._thread = threading.Thread(target=self._run, name="pyllama-notifier", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
+        self._stopping = True
         os.write(self._stop_writer, b"x")
         self._drained.set()
         self._thread.join()
@@ -142,6 +144,8 @@ class _NotifierThread:
                 if self._stop_reader in ready:
                     return
                 self._drained.clear()
+                if self._stopping:  # and its set() may have come before our clear()
+                    return
                 try:
                     self._loop.call_soon_threadsafe(self._drain_and_tell)
                 except RuntimeError:  # the loop was closed
