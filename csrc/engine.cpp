@@ -182,6 +182,7 @@ void engine::step() {
     drop_cancelled();
     admit();
     count_running();
+    renderer_.notify();  // what ended or started above is not to wait for the decode below
     const std::vector<chunk> plan = scheduler_->next(slots_);
     if (!plan.empty()) {
         decode(plan);

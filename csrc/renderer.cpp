@@ -35,6 +35,12 @@ void renderer::mark(std::shared_ptr<channel> dirty) {
 }
 
 void renderer::notify() {
+    {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        if (dirty_.empty()) {
+            return;
+        }
+    }
     wake_.notify_one();
 }
 

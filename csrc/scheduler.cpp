@@ -22,18 +22,23 @@ void scheduler::add_decode(const std::vector<slot *> & decoding, int32_t & budge
 
 void scheduler::add_prefill(const std::vector<slot *> & prefilling, int32_t & budget,
                             std::vector<chunk> & plan) const {
+    int32_t same = 0;  // where a batch of unequal lengths would be split into passes, all take the first one's
     for (slot * target : prefilling) {
         if (budget <= 0) {
             return;
         }
         const int32_t pending = target->n_pending();
-        const int32_t size = pending <= budget ? pending : chunk_size(budget);
+        int32_t size = pending <= budget ? pending : chunk_size(budget);
+        if (limits_.alternate) {
+            same = same == 0 ? size : same;
+            if (pending < same || budget < same) {
+                continue;
+            }
+            size = same;
+        }
         const auto begin = static_cast<int32_t>(target->cached.size());
         plan.push_back({target, begin, begin + size, size == pending});
         budget -= size;
-        if (limits_.alternate) {
-            return;  // sequences of different lengths would be split into passes
-        }
     }
 }
 
