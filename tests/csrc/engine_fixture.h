@@ -30,7 +30,7 @@ pyllama::server_params engine_params(int n_slots, int n_ctx, bool unified);
 // A greedy request of n_predict tokens that never ends by itself.
 pyllama::prepared_request request(const std::vector<llama_token> & prompt, int n_predict);
 
-// A pseudo-random prompt of ordinary tokens.
+// A chat prompt of exactly n_tokens tokens that ends with a question.
 std::vector<llama_token> prompt(uint32_t seed, size_t n_tokens);
 
 // The whole answer; waits for the end without polling.
