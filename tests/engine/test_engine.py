@@ -138,5 +138,5 @@ def test_importing_touches_no_server_dependency() -> None:
         "import sys, pyllama.engine, pyllama.stream; "
         "print([m for m in ('starlette', 'hypercorn', 'numpy', 'anyio') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

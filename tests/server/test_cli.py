@@ -17,7 +17,7 @@ from pyllama.models import demo_model_path
 
 def run(*args: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "pyllama.cli", *args],
+        [sys.executable, "-P", "-m", "pyllama.cli", *args],
         capture_output=True,
         text=True,
         timeout=timeout,
@@ -110,7 +110,7 @@ def test_busy_port() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_serves_the_demo_model_and_ends_on_a_signal(number: signal.Signals) -> None:
-    command = [sys.executable, "-m", "pyllama.cli", "serve", "--port", "0"]
+    command = [sys.executable, "-P", "-m", "pyllama.cli", "serve", "--port", "0"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ}
     ) as process:

@@ -32,6 +32,7 @@ WEATHER = {
 def port() -> Iterator[int]:
     command = [
         sys.executable,
+        "-P",
         "-m",
         "pyllama.cli",
         "serve",
