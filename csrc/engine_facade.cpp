@@ -3,6 +3,7 @@
 #include <ctime>
 
 #include "build-info.h"
+#include "device_fit.h"
 #include "json.h"
 #include "settings_json.h"
 
@@ -24,7 +25,9 @@ generation_params default_settings(const model & source) {
 }  // namespace
 
 std::shared_ptr<engine> make_engine(const server_params & params) {
-    return std::make_shared<engine>(model::load(params.common), params);
+    server_params fitted = params;
+    fit_to_devices(fitted.common);
+    return std::make_shared<engine>(model::load(fitted.common), fitted);
 }
 
 std::shared_ptr<prepared_request> prepare(engine & target, const std::string & body, dialect which) {

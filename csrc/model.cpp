@@ -12,7 +12,7 @@
 #include "errors.h"
 #include "ggml-cpp.h"
 #include "gguf.h"
-#include "log.h"
+#include "log_sink.h"
 #include "sampling.h"
 
 namespace pyllama {

@@ -1,5 +1,6 @@
 #include "params_json.h"
 
+#include <filesystem>
 #include <vector>
 
 #include "json.h"
@@ -46,6 +47,11 @@ std::string params_json(const server_params & params) {
     return json.dump_safe();
 }
 
-void set_model_path(server_params & params, const std::string & path) { params.common.model.path = path; }
+void set_model_path(server_params & params, const std::string & path) {
+    params.common.model.path = path;
+    if (params.common.model_alias.empty()) {
+        params.common.model_alias.insert(std::filesystem::path(path).stem().string());
+    }
+}
 
 }  // namespace pyllama

@@ -10,7 +10,7 @@ namespace pyllama {
 // A JSON object, UTF-8.
 std::string params_json(const server_params & params);
 
-// Where no --model was given.
+// Where no --model was given; the file's stem becomes the alias unless there is one.
 void set_model_path(server_params & params, const std::string & path);
 
 }  // namespace pyllama

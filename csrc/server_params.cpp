@@ -1,10 +1,13 @@
 #include "server_params.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <stdexcept>
 
 #include "arg.h"
 #include "errors.h"
+#include "log.h"
+#include "log_sink.h"
 
 #define PYLLAMA_NO_EXIT_SHIM_MACROS
 #include "exit_shim.h"
@@ -68,6 +71,16 @@ std::string first_line(std::string text) {
     text = text.substr(begin, text.find('\n', begin) - begin);
     const std::string prefix = "error: ";
     return text.compare(0, prefix.size(), prefix) == 0 ? text.substr(prefix.size()) : text;
+}
+
+// The default is quieter than llama-server's: what llama.cpp says of its graphs and buffers helps nobody who did
+// not ask for it (-lv 4, -v).
+void apply_verbosity(int verbosity) {
+    common_log_set_verbosity_thold(verbosity > LOG_LEVEL_INFO ? verbosity : std::min(verbosity, LOG_LEVEL_WARN));
+    set_log_level(verbosity >= LOG_LEVEL_DEBUG   ? log_level::debug
+                  : verbosity >= LOG_LEVEL_TRACE ? log_level::info
+                  : verbosity >= LOG_LEVEL_WARN  ? log_level::warn
+                                                 : log_level::error);
 }
 
 void print_own_usage(int, char **) {
@@ -136,6 +149,7 @@ server_params parse_server_params(const std::vector<std::string> & args) {
         std::fputs(message.c_str(), stderr);  // warnings
     }
     resolve_parallel(params.common);
+    apply_verbosity(params.common.verbosity);
     return params;
 }
 

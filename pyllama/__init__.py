@@ -36,14 +36,25 @@ if TYPE_CHECKING:
         UnsupportedError,
     )
     from pyllama.samplers import Sampler
-    from pyllama.stream import Stream
+    from pyllama.stream import (
+        Completion,
+        Delta,
+        Stream,
+        Timings,
+        TokenLogprob,
+        ToolCall,
+        ToolCallDelta,
+        Usage,
+    )
 
 __all__ = [
     "Batch",
     "ClosedError",
+    "Completion",
     "Context",
     "ContextFullError",
     "ContextLengthError",
+    "Delta",
     "Engine",
     "EngineBusyError",
     "EngineError",
@@ -58,7 +69,12 @@ __all__ = [
     "Sampler",
     "SamplerChain",
     "Stream",
+    "Timings",
+    "TokenLogprob",
+    "ToolCall",
+    "ToolCallDelta",
     "UnsupportedError",
+    "Usage",
     "Vocab",
     "build_info",
     "errors",
@@ -71,7 +87,9 @@ _CORE = "pyllama._core._llama"
 _SUBMODULES = ("errors", "logging", "models", "samplers")
 _SOURCES = {
     "Batch": _CORE,
+    "Completion": "pyllama.stream",
     "Context": _CORE,
+    "Delta": "pyllama.stream",
     "Engine": "pyllama.engine",
     "LogitsView": _CORE,
     "Memory": _CORE,
@@ -79,6 +97,11 @@ _SOURCES = {
     "Sampler": "pyllama.samplers",
     "SamplerChain": _CORE,
     "Stream": "pyllama.stream",
+    "Timings": "pyllama.stream",
+    "TokenLogprob": "pyllama.stream",
+    "ToolCall": "pyllama.stream",
+    "ToolCallDelta": "pyllama.stream",
+    "Usage": "pyllama.stream",
     "Vocab": _CORE,
     "build_info": _CORE,
 }

@@ -1,16 +1,16 @@
 """Every error pyllama raises of its own.
 
-    PyllamaError
-    ├── InvalidRequestError (ValueError)      a value the caller gave; .param names the field
-    │   └── ContextLengthError                .n_prompt_tokens, .n_ctx
-    ├── NotFoundError (LookupError)
-    ├── UnsupportedError                      known, but not served by this build or model
-    ├── EngineUnavailableError                loading, or shutting down
-    │   └── EngineBusyError                   the queue is full; try again
-    ├── ClosedError (ValueError)              a handle was used after close()
-    ├── ModelLoadError (OSError)              missing, truncated, or no GGUF
-    └── EngineError (RuntimeError)            anything else
-        └── ContextFullError                  a low-level decode found no room in the KV memory
+PyllamaError
+├── InvalidRequestError (ValueError)      a value the caller gave; .param names the field
+│   └── ContextLengthError                .n_prompt_tokens, .n_ctx
+├── NotFoundError (LookupError)
+├── UnsupportedError                      known, but not served by this build or model
+├── EngineUnavailableError                loading, or shutting down
+│   └── EngineBusyError                   the queue is full; try again
+├── ClosedError (ValueError)              a handle was used after close()
+├── ModelLoadError (OSError)              missing, truncated, or no GGUF
+└── EngineError (RuntimeError)            anything else
+    └── ContextFullError                  a low-level decode found no room in the KV memory
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ cdef extern from "llama.h" nogil:
                                                         const llama.llama_logit_bias * bias) except +raise_captured
     llama.llama_sampler * llama_sampler_init_infill(const llama.llama_vocab * vocab) except +raise_captured
 
-cdef extern from "log.h" namespace "pyllama" nogil:
+cdef extern from "log_sink.h" namespace "pyllama" nogil:
     cdef enum class log_level:
         debug
         info

@@ -1,4 +1,4 @@
-#include "log.h"
+#include "log_sink.h"
 
 #include <condition_variable>
 #include <cstdio>
@@ -30,7 +30,8 @@ struct log_state {
     std::deque<log_line> waiting;
     size_t n_dropped = 0;
     bool attached = false;
-    log_level level = log_level::warn;
+    log_level level = log_level::warn;          // in force
+    log_level stderr_level = log_level::warn;   // in force again when the reader detaches
 
     // Never destroyed: threads of ggml may still log while the process ends.
     static log_state & get() {
@@ -89,6 +90,15 @@ void install_log() {
     std::call_once(once, [] { llama_log_set(on_log, nullptr); });
 }
 
+void set_log_level(log_level level) {
+    log_state & state = log_state::get();
+    const std::lock_guard<std::mutex> lock(state.mutex);
+    state.stderr_level = level;
+    if (!state.attached) {
+        state.level = level;
+    }
+}
+
 log_capture::log_capture() : outer_(log_state::innermost()) { log_state::innermost() = this; }
 
 log_capture::~log_capture() { log_state::innermost() = outer_; }
@@ -121,7 +131,7 @@ void detach_log_reader() {
     log_state & state = log_state::get();
     std::lock_guard<std::mutex> lock(state.mutex);
     state.attached = false;
-    state.level = log_level::warn;
+    state.level = state.stderr_level;
     state.wake.notify_all();
 }
 

@@ -1,7 +1,7 @@
 // The one owner of llama.cpp's log, which is process-wide. The callback may run on any thread: it takes a short
 // mutex, never blocks on a reader, and never touches Python.
 //
-// Lines of WARN and above go to stderr until a reader attaches; then lines of at least its level wait in a bounded
+// Lines of WARN and above (set_log_level) go to stderr until a reader attaches; then lines of at least its level wait in a bounded
 // buffer for it. Errors logged inside a log_capture scope are the reason of a failure that its owner reports, and
 // go there instead.
 #pragma once
@@ -19,6 +19,9 @@ struct log_line {
 
 // Takes llama.cpp's and ggml's log over. Idempotent; any thread, before the first call into llama.cpp.
 void install_log();
+
+// Which lines go to stderr while no reader is attached; WARN and above unless said otherwise. Any thread.
+void set_log_level(log_level level);
 
 // Collects the errors that are logged on the thread that made it, while it lives. Scopes nest.
 class log_capture {
