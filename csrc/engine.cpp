@@ -182,8 +182,12 @@ void engine::step() {
     drop_cancelled();
     admit();
     count_running();
-    renderer_.notify();  // what ended or started above is not to wait for the decode below
     const std::vector<chunk> plan = scheduler_->next(slots_);
+    // A long prefill's start is told before its first chunk. Where the step brings tokens anyway, one wake-up
+    // after it serves both, and leaves the cores to the decode.
+    if (std::any_of(plan.begin(), plan.end(), [](const chunk & part) { return !part.wants_logits; })) {
+        renderer_.notify();
+    }
     if (!plan.empty()) {
         decode(plan);
     }
