@@ -63,7 +63,7 @@ cdef int _check_pooling(Model model, llama.llama_context_params * params, object
     for n_tokens in (min(step, n_ctx), min(step, (n_ctx + 255) // 256 * 256)):
         if n_tokens % params.n_seq_max:
             raise _errors.InvalidRequestError(
-                f"pooling needs compute steps that divide by n_seq_max={params.n_seq_max}: n_ubatch={n_tokens} does not",
+                f"pooling needs steps that divide by n_seq_max={params.n_seq_max}: n_ubatch={n_tokens} does not",
                 param="n_ubatch",
             )
     return 0

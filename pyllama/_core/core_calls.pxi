@@ -12,7 +12,8 @@ cdef extern from "server_params.h" namespace "pyllama" nogil:
     cdef cppclass c_server_params "pyllama::server_params":
         int exit_code
 
-    c_server_params c_parse_server_params "pyllama::parse_server_params"(const vector[string] & args) except +raise_captured
+    c_server_params c_parse_server_params "pyllama::parse_server_params"(const vector[string] & args) \
+        except +raise_captured
     vector[string] c_own_flags_help "pyllama::own_flags_help"() except +raise_captured
 
 cdef extern from "params_json.h" namespace "pyllama" nogil:
@@ -79,7 +80,8 @@ cdef extern from "engine.h" namespace "pyllama" nogil:
 
 cdef extern from "engine_facade.h" namespace "pyllama" nogil:
     shared_ptr[c_engine] c_make_engine "pyllama::make_engine"(const c_server_params & params) except +raise_captured
-    shared_ptr[c_prepared_request] c_prepare "pyllama::prepare"(c_engine & target, const string & body, c_dialect which) except +raise_captured
+    shared_ptr[c_prepared_request] c_prepare "pyllama::prepare"(
+        c_engine & target, const string & body, c_dialect which) except +raise_captured
     string c_content_type "pyllama::content_type"(const c_prepared_request & prepared)
     c_submitted c_submit "pyllama::submit"(c_engine & target, c_prepared_request & prepared) except +raise_captured
     string c_metrics_json "pyllama::metrics_json"(c_engine & target) except +raise_captured
