@@ -77,7 +77,7 @@ serve: | $(BIN)/python
 
 # --- checks ---
 
-test: lint build test-types test-csrc test-python
+test: build lint test-types test-csrc test-python
 
 test-csrc: build
 	@for dir in build/cp311-abi3-*; do \
@@ -91,7 +91,7 @@ test-python: build
 test-types: build
 	$(BIN)/stubtest --ignore-unused-allowlist pyllama._core._llama $(addprefix --allowlist ,$(wildcard tests/typing/*allowlist*))
 
-lint: $(VENV)/.tools
+lint: build
 	$(BIN)/ruff check $(PYTHON_CODE)
 	$(BIN)/ruff format --check $(PYTHON_CODE)
 	$(BIN)/mypy
