@@ -2,15 +2,19 @@
 
 #include <algorithm>
 #include <chrono>
+#include <iterator>
 #include <string_view>
+#include <utility>
 
+#include "chat-peg-parser.h"
 #include "random_id.h"
+#include "text_field.h"
 
 namespace pyllama {
 
 namespace {
 
-// Share of a stream's time that parsing may take.
+// Share of the time that parsing may take, for all streams together.
 constexpr double parse_share = 0.05;
 // Text after a failed parse until the answer counts as plain: some parsers want to see a little more.
 constexpr size_t patience_bytes = 256;
@@ -30,6 +34,13 @@ bool advance(std::string & sent, const std::string & now, std::string & delta) {
         return true;
     }
     return starts_with(sent, now);
+}
+
+void add(chat_delta & delta, chat_delta && more) {
+    delta.reasoning += more.reasoning;
+    delta.content += more.content;
+    delta.tool_calls.insert(delta.tool_calls.end(), std::make_move_iterator(more.tool_calls.begin()),
+                            std::make_move_iterator(more.tool_calls.end()));
 }
 
 }  // namespace
@@ -52,6 +63,12 @@ chat_parser::chat_parser(const common_chat_session & session, const llama_vocab 
         reasoning_ = session.msg().reasoning_content;
         content_ = session.msg().content;
     }
+    if (params_.parser.empty()) {
+        content_end_.emplace();  // all text is content
+    } else {
+        reasoning_end_ = text_delimiters(params_.parser, common_chat_peg_builder::REASONING);
+        content_end_ = text_delimiters(params_.parser, common_chat_peg_builder::CONTENT);
+    }
     parsed_at_ = now_();
 }
 
@@ -71,21 +88,63 @@ chat_delta chat_parser::feed(const std::vector<piece> & batch) {
     for (const piece & value : batch) {
         append(value.text, value.token);
     }
-    return incremental_ && flush_due_ms() == 0 ? parse(false, true) : chat_delta();
+    chat_delta delta = follow();
+    if (incremental_ && flush_due_ms() == 0) {
+        add(delta, parse(false, true));
+    }
+    return delta;
 }
 
-chat_delta chat_parser::flush() { return n_parsed_ < input_.size() ? parse(false, true) : chat_delta(); }
+chat_delta chat_parser::flush() {
+    return open_ == field::none && n_parsed_ < input_.size() ? parse(false, true) : chat_delta();
+}
 
 chat_delta chat_parser::finish(bool complete) { return parse(true, complete); }
 
 double chat_parser::flush_due_ms() const {
-    if (!incremental_ || n_parsed_ == input_.size()) {
+    // What an open field leaves could begin a delimiter: only more text tells.
+    if (!incremental_ || n_parsed_ == input_.size() || open_ != field::none) {
         return -1;
     }
     if (plain_) {
         return 0;
     }
-    return std::max(0.0, parsed_at_ + cost_ms_ / parse_share - now_());
+    return std::max(0.0, parsed_at_ + static_cast<double>(n_sharing_) * cost_ms_ / parse_share - now_());
+}
+
+// Adds the new text of an open field to it, up to a delimiter.
+chat_delta chat_parser::follow() {
+    chat_delta delta;
+    if (open_ == field::none) {
+        return delta;
+    }
+    const bool reasons = open_ == field::reasoning;
+    const field_text found = read_field(input_.text, n_parsed_, reasons ? *reasoning_end_ : *content_end_);
+    std::string & added = reasons ? delta.reasoning : delta.content;
+    added.assign(input_.text, n_parsed_, found.end - n_parsed_);
+    (reasons ? reasoning_ : content_) += added;
+    n_parsed_ = found.end;
+    if (found.closed || plain_) {
+        open_ = field::none;
+    }
+    return delta;
+}
+
+// The field that is open after a parse which gave `delta` for the text from `begin` on: the one that took all of
+// that text as it is, so the parser ended within it. Blank text proves nothing.
+chat_parser::field chat_parser::open_after(const chat_delta & delta, size_t begin) const {
+    if (!calls_.empty() || !delta.tool_calls.empty() ||
+        input_.text.find_first_not_of(" \t\r\n", begin) == std::string::npos) {
+        return field::none;
+    }
+    const auto is_all = [&](const std::string & part) { return input_.text.compare(begin, std::string::npos, part) == 0; };
+    if (reasoning_end_ && delta.content.empty() && is_all(delta.reasoning)) {
+        return field::reasoning;
+    }
+    if (content_end_ && delta.reasoning.empty() && is_all(delta.content)) {
+        return field::content;
+    }
+    return field::none;
 }
 
 chat_delta chat_parser::become_plain() {
@@ -124,6 +183,8 @@ chat_delta chat_parser::parse(bool last, bool complete) {
     if (plain_) {
         return become_plain();
     }
+    open_ = field::none;
+    ++n_parses_;
     const double began = now_();
     common_chat_msg message;
     bool matched = true;
@@ -141,7 +202,7 @@ chat_delta chat_parser::parse(bool last, bool complete) {
         if (!diff(message, last, complete, delta)) {
             return become_plain();
         }
-        n_parsed_ = input_.size();
+        open_ = last ? field::none : open_after(delta, std::exchange(n_parsed_, input_.size()));
         n_failed_ = 0;
         return delta;
     }

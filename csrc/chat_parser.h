@@ -1,11 +1,14 @@
 // Turns generated text into typed deltas: reasoning, content, tool calls. The parsing is llama-common's, which
-// parses the whole answer on every call; so new text waits until parsing it costs no more than a small share of
-// the time that passed, and the cost per token stays flat. One thread at a time.
+// parses the whole answer on every call. Two things keep the cost per token flat all the same: while the reasoning or
+// the content goes on, new text is added to it as it is, up to the next delimiter; and otherwise (at the delimiters, in
+// tool calls) it waits until parsing costs no more than a small share of the time that passed. One thread at a time.
 //
+//   parsing --all new text went to one field--> following --a delimiter--> parsing
 //   parsing --the text cannot be what the template's parser expects--> plain (all further text is content)
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -51,7 +54,13 @@ class chat_parser {
     // When flush() wants to be called, in milliseconds from now; negative when nothing waits.
     double flush_due_ms() const;
 
+    // Whether feeding parses the whole answer again. All parsers that do share the time there is for it: `n` is how
+    // many there are, this one included.
+    bool is_costly() const { return incremental_ && !plain_ && open_ == field::none && n_parses_ > 0; }
+    void share_budget(size_t n) { n_sharing_ = n > 0 ? n : 1; }
+
     bool has_tool_calls() const { return !calls_.empty(); }
+    size_t n_parses() const { return n_parses_; }
 
     static double steady_ms();
 
@@ -60,8 +69,12 @@ class chat_parser {
         std::string id;
         std::string arguments;
     };
+    using delimiters = std::optional<std::vector<std::string>>;
+    enum class field { none, reasoning, content };
 
     chat_delta parse(bool last, bool complete);
+    chat_delta follow();
+    field open_after(const chat_delta & delta, size_t begin) const;
     bool diff(const common_chat_msg & message, bool last, bool complete, chat_delta & delta);
     void diff_call(const common_chat_msg & message, size_t index, bool last, bool complete, chat_delta & delta);
     chat_delta become_plain();
@@ -70,7 +83,7 @@ class chat_parser {
 
     common_chat_parser_params params_;
     common_chat_input input_;      // the generation prompt, then all generated text
-    size_t n_parsed_ = 0;          // bytes of input_ that the last good parse saw
+    size_t n_parsed_ = 0;          // bytes of input_ that are accounted for: by the last good parse, or followed
     size_t n_failed_ = 0;          // bytes at the first bad parse since, 0 = none
     bool plain_ = false;
     bool incremental_ = true;
@@ -80,9 +93,16 @@ class chat_parser {
     std::string content_;
     std::vector<sent_call> calls_;
 
+    // What ends these fields' texts; nothing when they cannot be followed.
+    delimiters reasoning_end_;
+    delimiters content_end_;
+    field open_ = field::none;     // the field that is followed
+
     clock now_;
     double parsed_at_ = 0;
     double cost_ms_ = 0;           // of the last parse
+    size_t n_sharing_ = 1;
+    size_t n_parses_ = 0;
 };
 
 }  // namespace pyllama

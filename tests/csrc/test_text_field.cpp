@@ -1,0 +1,201 @@
+#include "text_field.h"
+
+#include <algorithm>
+#include <filesystem>
+
+#include "chat_fixture.h"
+#include "chat_parser.h"
+#include "request.h"
+
+using namespace pyllama;
+using namespace pyllama_test;
+
+namespace {
+
+const std::vector<std::string> ends = {"</think>", "<tool>"};
+
+std::vector<std::string> all_templates() {
+    std::vector<std::string> names;
+    for (const auto & entry : std::filesystem::directory_iterator(PYLLAMA_LLAMA_CPP_MODELS "/templates")) {
+        if (entry.path().extension() == ".jinja") {
+            names.push_back(entry.path().string());
+        }
+    }
+    std::sort(names.begin(), names.end());
+    return names;
+}
+
+// A request for a template, with or without a tool. Nothing when the template refuses it.
+std::unique_ptr<common_chat_session> session_for(const common_chat_templates & templates, bool tools) {
+    const std::string body = std::string(R"({"messages":[{"role":"user","content":"hi"}])") +
+                             (tools ? R"(,"tools":[{"type":"function","function":{"name":"get_time","parameters":
+                                 {"type":"object","properties":{"city":{"type":"string"}}}}}])"
+                                    : "") + "}";
+    const auto request = parse_chat_request(*qwen3(), body);
+    try {
+        return std::make_unique<common_chat_session>(&templates, qwen3()->vocab(), request.inputs);
+    } catch (const std::exception &) {
+        return nullptr;
+    }
+}
+
+// Words with what looks like tags, but is none.
+std::string prose(random_source & random, int n_words) {
+    static const char * const words[] = {" the", " caf\xC3\xA9", "\n", "\n\n", " a < b", " </b>", " [x]", " {", " }",
+                                         " get_time", " 1.5", " <thin", " \xF0\x9F\x98\x80", "|", " `code`", "final"};
+    std::string text = "So";
+    for (int i = 0; i < n_words; ++i) {
+        text += words[random.below(std::size(words))];
+    }
+    return text + " end";
+}
+
+// An answer as a model of this template might write it, also with the tags of others.
+std::string answer_text(random_source & random, const common_chat_session & session) {
+    const std::string & start = session.thinking_start_tag();
+    const auto & tags = session.thinking_end_tags();
+    std::string text;
+    if (!tags.empty() && !random.one_in(4)) {
+        const std::string & prefix = session.generation_prompt();
+        const bool is_open = !start.empty() && prefix.rfind(start) != std::string::npos;
+        text += (is_open ? "" : start) + "\n" + prose(random, 12) + "\n" + tags[random.below(static_cast<uint32_t>(tags.size()))];
+    }
+    text += "\n\n" + prose(random, 16);
+    static const char * const tails[] = {"", "<tool_call>\n{\"name\": \"get_time\", \"arguments\": {\"city\": \"Rome\"}}\n</tool_call>",
+                                         "[TOOL_CALLS]get_time[ARGS]{\"city\": \"Rome\"}", "<|im_end|>", "\n```\nx\n```\n"};
+    return text + tails[random.below(std::size(tails))];
+}
+
+// Either may withhold what could begin a delimiter, and sent text stays sent.
+bool tells_the_same(const std::string & sent, const std::string & parsed) {
+    constexpr size_t longest_delimiter = 64;
+    const size_t n = std::min(sent.size(), parsed.size());
+    return sent.compare(0, n, parsed, 0, n) == 0 && std::max(sent.size(), parsed.size()) - n < longest_delimiter;
+}
+
+// The length of the piece of about n bytes at `at`: pieces hold whole characters.
+size_t piece_length(const std::string & text, size_t at, size_t n) {
+    while (at + n < text.size() && (static_cast<unsigned char>(text[at + n]) & 0xC0) == 0x80) {
+        ++n;
+    }
+    return std::min(n, text.size() - at);
+}
+
+struct comparison {
+    size_t n_prefixes = 0;
+    size_t n_feeds = 0;
+    size_t n_parses = 0;
+};
+
+// Feeds the text in random pieces, and compares with a parse of the whole text so far after each.
+void compare(const common_chat_session & session, const std::string & text, random_source & random, comparison & done) {
+    common_chat_parser_params params;
+    params.format = session.format();
+    params.parser = session.parser();
+    common_chat_input input = common_chat_input_tokenize(qwen3()->vocab(), session.generation_prompt());
+    chat_parser parser(session, qwen3()->vocab(), {}, [] { return 0.0; });  // parsing costs nothing: never waits
+    std::string reasoning;
+    std::string content;
+    const size_t n_base = done.n_feeds;
+    common_chat_msg message;
+    bool is_text = true;
+    for (size_t at = 0; at < text.size() && is_text;) {
+        const size_t n = piece_length(text, at, 1 + random.below(6));
+        auto batch = cut(text.substr(at, n), n);
+        at += n;
+        input.append(batch[0].text, batch[0].token);
+        const chat_delta delta = parser.feed(batch);
+        reasoning += delta.reasoning;
+        content += delta.content;
+        ++done.n_feeds;
+        try {
+            message = common_chat_parse(input, false, params);
+            is_text = message.tool_calls.empty();
+        } catch (const std::exception &) {
+            is_text = false;  // what follows is the fallback's
+        }
+        if (is_text) {
+            ++done.n_prefixes;
+            CHECK(tells_the_same(reasoning, message.reasoning_content));
+            CHECK(tells_the_same(content, message.content));
+        }
+    }
+    if (is_text) {
+        const chat_delta rest = parser.finish(true);
+        CHECK_EQ(reasoning + rest.reasoning, message.reasoning_content);
+        CHECK_EQ(content + rest.content, message.content);
+    }
+    done.n_parses += std::min(parser.n_parses(), done.n_feeds - n_base);
+}
+
+}  // namespace
+
+TEST(a_field_goes_on_to_a_delimiter) {
+    const auto check = [](const std::string & text, size_t end, bool closed) {
+        const field_text found = read_field(text, 1, ends);
+        CHECK_EQ(found.end, end);
+        CHECK_EQ(found.closed, closed);
+    };
+    check("<abc", 4, false);           // what is before `begin` does not count
+    check(" a < b </th b", 13, false);  // looks like one, and is none
+    check(" abc</thi", 4, false);      // may become one
+    check(" abc</think>def", 4, true);
+    check(" a<tool></think>", 2, true);
+    check(" caf\xC3", 4, false);       // a cut character
+    check(" caf\xC3 and more", 4, true);
+    check(" ", 1, false);
+    CHECK_EQ(read_field(" anything </think>", 0, {}).end, 18u);
+}
+
+TEST(delimiters_are_those_of_the_parser) {
+    const auto templates =
+        common_chat_templates_init(nullptr, read_text(PYLLAMA_LLAMA_CPP_MODELS "/templates/Qwen-Qwen3-0.6B.jinja"));
+    const auto plain = session_for(*templates, false);
+    const auto reasoning = text_delimiters(plain->parser(), "reasoning");
+    CHECK(reasoning && reasoning->size() == 1 && reasoning->front() == "</think>");
+    const auto content = text_delimiters(plain->parser(), "content");
+    CHECK(content && content->empty());
+    CHECK(!text_delimiters(plain->parser(), "no-such-tag"));
+    const auto with_tools = text_delimiters(session_for(*templates, true)->parser(), "content");
+    CHECK(with_tools && with_tools->size() == 1 && with_tools->front().rfind("<tool_call>", 0) == 0);
+
+    // A JSON answer is not text up to a delimiter.
+    const auto request = parse_chat_request(
+        *qwen3(), R"({"messages":[{"role":"user","content":"hi"}],"response_format":{"type":"json_object"}})");
+    CHECK(!text_delimiters(common_chat_session(templates.get(), qwen3()->vocab(), request.inputs).parser(), "content"));
+}
+
+TEST(following_a_field_tells_the_same_as_parsing_for_every_template) {
+    random_source random(11);
+    size_t n_sessions = 0;
+    comparison all;
+    for (const std::string & path : all_templates()) {
+        const auto templates = common_chat_templates_init(nullptr, read_text(path));
+        for (const bool tools : {false, true}) {
+            const auto session = session_for(*templates, tools);
+            if (!session) {
+                continue;
+            }
+            ++n_sessions;
+            for (int round = 0; round < 6; ++round) {
+                compare(*session, answer_text(random, *session), random, all);
+            }
+        }
+    }
+    CHECK(n_sessions > 80);
+    CHECK(all.n_prefixes > 10000);
+    CHECK(all.n_parses < all.n_feeds / 2);
+}
+
+TEST(the_number_of_parses_does_not_grow_with_the_text) {
+    const auto templates =
+        common_chat_templates_init(nullptr, read_text(PYLLAMA_LLAMA_CPP_MODELS "/templates/Qwen-Qwen3-0.6B.jinja"));
+    for (const bool tools : {false, true}) {
+        const auto session = session_for(*templates, tools);
+        random_source random(5);
+        comparison done;
+        compare(*session, "<think>\n" + prose(random, 300) + "\n</think>\n\n" + prose(random, 300), random, done);
+        CHECK(done.n_feeds > 300);
+        CHECK(done.n_parses < 20);
+    }
+}
