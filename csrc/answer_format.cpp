@@ -1,5 +1,7 @@
 #include "answer_format.h"
 
+#include <algorithm>
+
 #include "build-info.h"
 #include "json_text.h"
 
@@ -82,6 +84,23 @@ void append_timings(std::string & out, const generation_timings & timings) {
     append_rate(out, ",\"predicted_per_token_ms\":", per_token(timings.decode_ms, timings.n_decoded));
     append_rate(out, ",\"predicted_per_second\":", per_second(timings.decode_ms, timings.n_decoded));
     out += '}';
+}
+
+void append_progress(std::string & out, const prefill_progress & progress) {
+    out += "{\"total\":";
+    append_integer(out, progress.n_total);
+    out += ",\"cache\":";
+    append_integer(out, progress.n_cached);
+    out += ",\"processed\":";
+    append_integer(out, progress.n_processed);
+    out += ",\"time_ms\":";
+    append_integer(out, static_cast<int64_t>(progress.elapsed_ms));
+    out += '}';
+}
+
+const generation_timings * newest_timings(const std::vector<piece> & batch) {
+    const auto found = std::find_if(batch.rbegin(), batch.rend(), [](const piece & value) { return value.timings != nullptr; });
+    return found != batch.rend() ? found->timings.get() : nullptr;
 }
 
 void append_logprobs(std::string & out, const model & model, const std::vector<piece> & batch) {

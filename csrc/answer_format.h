@@ -37,6 +37,12 @@ void append_usage(std::string & out, const generation_result & result);
 // {"cache_n":...,"prompt_n":...,...} with llama-server's names.
 void append_timings(std::string & out, const generation_timings & timings);
 
+// {"total":...,"cache":...,"processed":...,"time_ms":...} with llama-server's names.
+void append_progress(std::string & out, const prefill_progress & progress);
+
+// The timings of the newest piece that has some, or null.
+const generation_timings * newest_timings(const std::vector<piece> & batch);
+
 // The elements of a logprobs "content" list, comma separated: one per piece, also onto an `out` that has some.
 void append_logprobs(std::string & out, const model & model, const std::vector<piece> & batch);
 

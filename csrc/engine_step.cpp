@@ -39,7 +39,7 @@ void engine::account(const std::vector<chunk> & plan, generation::clock::duratio
         const auto n = static_cast<uint64_t>(part.end - part.begin);
         if (target.state() == slot_state::prefill) {
             n_prefill += n;
-            target.running->note_prefill(static_cast<int32_t>(n));
+            target.running->note_prefill(static_cast<int32_t>(n), renderer_);
         }
         n_tokens += n;
         target.cached.insert(target.cached.end(), tokens.begin() + part.begin, tokens.begin() + part.end);

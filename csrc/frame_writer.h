@@ -2,6 +2,7 @@
 // render thread only, one call at a time; made on the caller's thread by prompt preparation.
 #pragma once
 
+#include <cstddef>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -24,6 +25,10 @@ class frame_writer {
     // The request got its slot.
     virtual void start(frame_sink & sink) = 0;
 
+    // How far the prompt is; only when the request asked, and only between start() and the first pieces. Steps that
+    // come faster than they are rendered are left out.
+    virtual void progress(const prefill_progress &, frame_sink &) {}
+
     // New pieces, in order; never called with none. The writer may move out of them.
     virtual void pieces(std::vector<piece> & batch, frame_sink & sink) = 0;
 
@@ -37,6 +42,11 @@ class frame_writer {
     // waiting for a re-parse; negative when nothing waits.
     virtual double flush_due_ms() const { return -1; }
     virtual void flush(frame_sink &) {}
+
+    // Whether the next pieces cost the more the longer the answer is. Writers that do share one budget of time:
+    // share_budget() says how many there are at the moment, this one included.
+    virtual bool is_costly() const { return false; }
+    virtual void share_budget(size_t) {}
 
     // The media type of the body: "text/event-stream", "application/json" or "application/x-ndjson".
     virtual std::string_view content_type() const = 0;

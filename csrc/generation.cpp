@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <utility>
 
-
 namespace pyllama {
 
 namespace {
@@ -33,6 +32,27 @@ void generation::start(renderer & render, int32_t n_cached) {
     started_at_ = clock::now();
     timings_.n_cached = n_cached;
     if (channel_->push_start()) {
+        render.mark(channel_);
+    }
+    tell_progress(render);
+}
+
+void generation::note_prefill(int32_t n, renderer & render) {
+    timings_.n_prompt += n;
+    tell_progress(render);
+}
+
+void generation::tell_progress(renderer & render) {
+    if (!params_.return_progress || n_generated() > 0) {
+        return;
+    }
+    prefill_progress progress;
+    progress.n_total = n_prompt_;
+    progress.n_cached = timings_.n_cached;
+    // A parked prompt is decoded again: no more than all of it.
+    progress.n_processed = std::min(timings_.n_cached + timings_.n_prompt, n_prompt_);
+    progress.elapsed_ms = milliseconds(clock::now() - started_at_);
+    if (channel_->push_progress(progress)) {
         render.mark(channel_);
     }
 }
@@ -89,13 +109,17 @@ bool generation::advance(int32_t n_ctx_slot, renderer & render) {
     }
     tokens_.push_back(sampled_);
     timings_.n_decoded = n_generated();
+    timings_.decode_ms = milliseconds(last_token_at_ - first_token_at_);
 
     std::vector<piece> pieces;
     if (llama_vocab_is_eog(model_->vocab(), sampled_)) {
         reason_ = finish_reason::stop;
         hold_.flush(pieces);
     } else {
-        piece next{sampled_, text_of(sampled_), std::move(sampled_logprobs_)};
+        piece next{sampled_, text_of(sampled_), std::move(sampled_logprobs_), nullptr};
+        if (params_.timings_per_token) {
+            next.timings = std::make_unique<generation_timings>(timings_);
+        }
         if (const std::string * stop = hold_.add(std::move(next), pieces)) {
             reason_ = finish_reason::stop;
             stop_string_ = *stop;
@@ -124,9 +148,6 @@ void generation::finish(finish_reason reason, renderer & render) {
         std::vector<piece> pieces;
         hold_.flush(pieces);
         release(pieces, render);
-    }
-    if (n_generated() > 0) {
-        timings_.decode_ms = milliseconds(last_token_at_ - first_token_at_);
     }
     generation_result result;
     result.reason = reason;

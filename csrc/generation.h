@@ -45,7 +45,7 @@ class generation {
     void start(renderer & render, int32_t n_cached);
 
     // n more prompt tokens were decoded.
-    void note_prefill(int32_t n) { timings_.n_prompt += n; }
+    void note_prefill(int32_t n, renderer & render);
 
     // Chooses the next token from the row of its last token. May run on any one thread of the engine's team.
     // Keeps what went wrong; advance() reports it.
@@ -65,6 +65,7 @@ class generation {
   private:
     std::string text_of(llama_token token) const;
     bool limit_reached(int32_t n_ctx_slot);
+    void tell_progress(renderer & render);
     void release(std::vector<piece> & pieces, renderer & render);
 
     std::shared_ptr<const model> model_;

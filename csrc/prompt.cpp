@@ -186,6 +186,9 @@ prepared_request prepare_chat(const std::shared_ptr<const model> & model, std::s
     params.id_slot = request.id_slot;
     params.t_max_predict_ms = request.t_max_predict_ms;
     params.special = model->params().special;
+    const bool streams = request.stream || dialect == dialect::deltas;
+    params.timings_per_token = streams && request.timings_per_token;
+    params.return_progress = streams && request.return_progress;
     params.stop = std::move(request.stop);
     params.stop.insert(params.stop.end(), session.additional_stops().begin(), session.additional_stops().end());
     params.stop.erase(std::remove(params.stop.begin(), params.stop.end(), std::string()), params.stop.end());

@@ -24,6 +24,8 @@ struct generation_params {
     int32_t id_slot = -1;             // a particular slot, or any
     int64_t t_max_predict_ms = -1;    // a time limit on generation, -1 = none
     bool special = false;             // render control tokens too
+    bool timings_per_token = false;   // each piece carries the timings up to it
+    bool return_progress = false;     // tell the stream how far the prompt is
     // The reasoning tags as token sequences; empty when the template has none. `reasoning_open` says that the
     // prompt ends inside a reasoning block.
     std::vector<llama_tokens> reasoning_start;

@@ -68,9 +68,25 @@ bool renderer::take(std::vector<std::shared_ptr<channel>> & taken, const flush_t
     return !closed_;
 }
 
+void renderer::watch_list::update(const std::shared_ptr<channel> & rendered) {
+    if (rendered->is_costly()) {
+        costly.insert(rendered.get());
+        rendered->share_budget(costly.size());
+    } else {
+        costly.erase(rendered.get());
+    }
+    const double due_ms = rendered->flush_due_ms();
+    if (!(due_ms >= 0)) {
+        flushes.erase(rendered);
+    } else {
+        const double delay_ms = std::clamp(due_ms, flush_ms_min, flush_ms_max);
+        flushes[rendered] = clock::now() + std::chrono::microseconds(static_cast<int64_t>(delay_ms * 1000));
+    }
+}
+
 void renderer::run() {
     std::vector<std::shared_ptr<channel>> taken;
-    flush_times flushes;
+    watch_list watched;
 
     // Channels deal with their writers' exceptions; what is left is memory running out in the bookkeeping
     // here, which costs one channel a flush and must not cost the process.
@@ -80,29 +96,20 @@ void renderer::run() {
         } catch (...) {
         }
     };
-    const auto schedule = [&](const std::shared_ptr<channel> & rendered) {
-        const double due_ms = rendered->flush_due_ms();
-        if (!(due_ms >= 0)) {
-            flushes.erase(rendered);
-        } else {
-            const double delay_ms = std::clamp(due_ms, flush_ms_min, flush_ms_max);
-            flushes[rendered] = clock::now() + std::chrono::microseconds(static_cast<int64_t>(delay_ms * 1000));
-        }
-    };
-
     for (bool open = true; open;) {
-        open = take(taken, flushes);
+        open = take(taken, watched.flushes);
         for (const std::shared_ptr<channel> & dirty : taken) {
             guarded([&] {
+                dirty->share_budget(watched.costly.size());
                 dirty->render();
-                schedule(dirty);
+                watched.update(dirty);
             });
         }
         taken.clear();
 
         const clock::time_point now = clock::now();
         guarded([&] {
-            for (const auto & [waiting, due] : flushes) {
+            for (const auto & [waiting, due] : watched.flushes) {
                 if (!open || due <= now) {
                     taken.push_back(waiting);
                 }
@@ -110,8 +117,9 @@ void renderer::run() {
         });
         for (const std::shared_ptr<channel> & due : taken) {
             guarded([&] {
+                due->share_budget(watched.costly.size());
                 due->flush();
-                schedule(due);
+                watched.update(due);
             });
         }
         taken.clear();

@@ -7,6 +7,7 @@
 #include <memory>
 #include <mutex>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "stream.h"
@@ -34,6 +35,15 @@ class renderer {
     using clock = std::chrono::steady_clock;
     // Channels whose writer wants a flush although nothing new came, and when. Few, so a scan finds the next.
     using flush_times = std::unordered_map<std::shared_ptr<channel>, clock::time_point>;
+
+    // What the render thread remembers of its channels.
+    struct watch_list {
+        flush_times flushes;
+        // Channels whose writer is costly, by identity: together they keep to one writer's budget.
+        std::unordered_set<const channel *> costly;
+
+        void update(const std::shared_ptr<channel> & rendered);
+    };
 
     void run();
     bool take(std::vector<std::shared_ptr<channel>> & taken, const flush_times & flushes);

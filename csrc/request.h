@@ -38,6 +38,8 @@ struct chat_request {
     bool include_usage = false;
     bool echo = false;                    // repeat the continued message's text
     bool cache_prompt = true;
+    bool timings_per_token = false;
+    bool return_progress = false;
     bool random_seed = true;
     int32_t n_predict = -1;
     int32_t n_logprobs = -1;

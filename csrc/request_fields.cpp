@@ -29,7 +29,8 @@ std::string shown(double value) {
                       field);
 }
 
-// One line of the table. Later lines win, so aliases stand before the name that overrides them.
+// One line of the table. Later lines win, so aliases stand before the name that overrides them. Not in it:
+// `return_tokens`, which only the native completion answers; a chat request may carry it, as for llama-server.
 struct plain_field {
     const char * name;
     enum { integer, number, boolean } type;
@@ -46,6 +47,9 @@ constexpr plain_field plain_fields[] = {
     {"stream", plain_field::boolean, 0, 1, SET(r.stream = v != 0)},
     {"echo", plain_field::boolean, 0, 1, SET(r.echo = v != 0)},
     {"cache_prompt", plain_field::boolean, 0, 1, SET(r.cache_prompt = v != 0)},
+    // Both are about streams; a body has its timings at the end anyway.
+    {"timings_per_token", plain_field::boolean, 0, 1, SET(r.timings_per_token = v != 0)},
+    {"return_progress", plain_field::boolean, 0, 1, SET(r.return_progress = v != 0)},
     {"max_tokens", plain_field::integer, -1, int32_max, SET(r.n_predict = static_cast<int32_t>(v))},
     {"max_completion_tokens", plain_field::integer, -1, int32_max, SET(r.n_predict = static_cast<int32_t>(v))},
     {"n_predict", plain_field::integer, -1, int32_max, SET(r.n_predict = static_cast<int32_t>(v))},

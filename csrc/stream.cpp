@@ -138,6 +138,15 @@ bool channel::push_start() {
     return mark_dirty();
 }
 
+bool channel::push_progress(const prefill_progress & progress) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (ended_) {
+        return false;
+    }
+    pending_.progress = progress;
+    return mark_dirty();
+}
+
 bool channel::push(piece && value) {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (ended_) {
@@ -210,14 +219,27 @@ void channel::flush() {
     }
 }
 
+bool channel::is_costly() const {
+    return writer_ && writer_->is_costly();
+}
+
+void channel::share_budget(size_t n_costly) {
+    if (writer_) {
+        writer_->share_budget(n_costly);
+    }
+}
+
 // The caller holds the mutex. True when the channel was clean.
 bool channel::mark_dirty() {
     return !std::exchange(dirty_, true);
 }
 
 void channel::write(events & taken, session_sink & sink) {
-    if (taken.start || !taken.pieces.empty() || taken.result) {
+    if (taken.start || taken.progress || !taken.pieces.empty() || taken.result) {
         start_writer(sink);
+    }
+    if (taken.progress) {
+        writer_->progress(*taken.progress, sink);
     }
     if (!taken.pieces.empty()) {
         writer_->pieces(taken.pieces, sink);

@@ -84,9 +84,10 @@ class channel {
     channel(std::unique_ptr<frame_writer> writer, std::shared_ptr<stream_session> session);
 
     // Engine thread. Cheap: a mutex and a move. Each returns true when the channel was clean, i.e. when the
-    // renderer has to be told. Pieces and a finish imply the start. The first finish or failure is the last
+    // renderer has to be told. Progress, pieces and a finish imply the start. The first finish or failure is the last
     // event: what comes later is ignored.
     bool push_start();
+    bool push_progress(const prefill_progress & progress);  // the newest one is kept
     bool push(piece && value);
     bool push_finish(generation_result && result);
     bool push_failure(error && reason);
@@ -99,12 +100,15 @@ class channel {
     // Render thread: as frame_writer, with the same care for exceptions.
     double flush_due_ms() const;
     void flush();
+    bool is_costly() const;
+    void share_budget(size_t n_costly);
 
     const std::shared_ptr<stream_session> & session() const { return session_; }
 
   private:
     struct events {
         bool start = false;
+        std::optional<prefill_progress> progress;
         std::vector<piece> pieces;
         std::optional<generation_result> result;
         std::optional<error> failure;

@@ -28,20 +28,29 @@ struct piece_logprobs {
     std::vector<token_logprob> top;  // most likely first
 };
 
-// One token's text, released by the slot: complete UTF-8 characters wherever the token stream allows it, and
-// nothing of a stop string.
-struct piece {
-    llama_token token = LLAMA_TOKEN_NULL;
-    std::string text;
-    std::unique_ptr<piece_logprobs> logprobs;  // null unless the request asked
-};
-
 struct generation_timings {
     int32_t n_cached = 0;   // prompt tokens taken from the KV cache
     int32_t n_prompt = 0;   // prompt tokens decoded
     double prompt_ms = 0;
     int32_t n_decoded = 0;  // tokens generated
     double decode_ms = 0;
+};
+
+// One token's text, released by the slot: complete UTF-8 characters wherever the token stream allows it, and
+// nothing of a stop string.
+struct piece {
+    llama_token token = LLAMA_TOKEN_NULL;
+    std::string text;
+    std::unique_ptr<piece_logprobs> logprobs;     // null unless the request asked
+    std::unique_ptr<generation_timings> timings;  // up to this token; null unless the request asked
+};
+
+// How much of the prompt is in the KV cache.
+struct prefill_progress {
+    int32_t n_total = 0;      // tokens of the prompt
+    int32_t n_cached = 0;     // found in the cache at the start
+    int32_t n_processed = 0;  // n_cached, and those decoded since
+    double elapsed_ms = 0;    // since the start
 };
 
 struct generation_result {

@@ -14,9 +14,20 @@ void writer_deltas::start(frame_sink & sink) {
     sink.frame(line_);
 }
 
+void writer_deltas::progress(const prefill_progress & progress, frame_sink & sink) {
+    line_ = R"({"type":"progress","prompt_progress":)";
+    append_progress(line_, progress);
+    line_ += "}\n";
+    sink.frame(line_);
+}
+
 void writer_deltas::pieces(std::vector<piece> & batch, frame_sink & sink) {
     if (format_.logprobs) {
         append_logprobs(logprobs_, *format_.loaded_model, batch);
+    }
+    if (const generation_timings * timings = newest_timings(batch)) {
+        timings_ = ",\"timings\":";
+        append_timings(timings_, *timings);
     }
     write(parser_.feed(batch), sink);
 }
@@ -48,6 +59,7 @@ void writer_deltas::write(const chat_delta & delta, frame_sink & sink) {
         line_ += ",\"logprobs\":[" + logprobs_ + "]";
         logprobs_.clear();
     }
+    line_ += timings_;
     line_ += "}\n";
     sink.frame(line_);
 }

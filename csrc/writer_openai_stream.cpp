@@ -15,7 +15,8 @@ void writer_openai_stream::open_chunk() {
 }
 
 void writer_openai_stream::close_chunk(frame_sink & sink) {
-    chunk_.append("}").append(take_logprobs()).append("}]").append(members_).append("}").append(sse::event_end);
+    chunk_.append("}").append(take_logprobs()).append("}]").append(members_).append(timings_).append("}");
+    chunk_.append(sse::event_end);
     sink.frame(chunk_);
 }
 
@@ -34,9 +35,23 @@ void writer_openai_stream::start(frame_sink & sink) {
     close_chunk(sink);
 }
 
+void writer_openai_stream::progress(const prefill_progress & progress, frame_sink & sink) {
+    chunk_.assign(sse::data_prefix)
+        .append(R"({"choices":[{"finish_reason":null,"index":0,"delta":{"role":"assistant","content":null}}])")
+        .append(members_)
+        .append(",\"prompt_progress\":");
+    append_progress(chunk_, progress);
+    chunk_.append("}").append(sse::event_end);
+    sink.frame(chunk_);
+}
+
 void writer_openai_stream::pieces(std::vector<piece> & batch, frame_sink & sink) {
     if (format_.logprobs) {
         append_logprobs(logprobs_, *format_.loaded_model, batch);
+    }
+    if (const generation_timings * timings = newest_timings(batch)) {
+        timings_ = ",\"timings\":";
+        append_timings(timings_, *timings);
     }
     write(parser_.feed(batch), sink);
 }

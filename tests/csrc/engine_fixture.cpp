@@ -10,10 +10,17 @@ namespace pyllama_test {
 
 using namespace pyllama;
 
+void token_writer::progress(const prefill_progress & progress, frame_sink & sink) {
+    sink.frame(std::to_string(progress.n_processed) + "/" + std::to_string(progress.n_total) + " ");
+}
+
 void token_writer::pieces(std::vector<piece> & batch, frame_sink & sink) {
     std::string text;
     for (const auto & each : batch) {
         text += std::to_string(each.token) + " ";
+        if (each.timings) {
+            text += "@" + std::to_string(each.timings->n_decoded) + " ";
+        }
     }
     sink.frame(text);
 }

@@ -12,10 +12,12 @@ namespace pyllama_test {
 using pyllama::engine;
 using pyllama::submitted;
 
-// Writes each piece as its token id and a space; the end as the finish reason's name.
+// Writes each piece as its token id and a space, progress as "<processed>/<total> ", a piece's timings as
+// "@<n_decoded> " after it; the end as the finish reason's name.
 class token_writer : public pyllama::frame_writer {
   public:
     void start(pyllama::frame_sink &) override {}
+    void progress(const pyllama::prefill_progress & progress, pyllama::frame_sink & sink) override;
     void pieces(std::vector<pyllama::piece> & batch, pyllama::frame_sink & sink) override;
     void finish(const pyllama::generation_result & result, pyllama::frame_sink & sink) override;
     void fail(const pyllama::error & reason, pyllama::frame_sink & sink) override;

@@ -18,6 +18,8 @@ struct writer_record {
     std::string throw_at;              // "start", "pieces", "finish", "fail" or "flush"
     bool hold_text = false;            // pieces() emits nothing: flush() and finish() do
     double flush_ms = 0;               // with hold_text: what flush_due_ms() says while text waits
+    bool costly = false;
+    std::atomic<size_t> n_sharing{0};  // what share_budget() said last
     std::atomic<int> n_flushes{0};
     std::atomic<bool> destroyed{false};
 };
@@ -30,6 +32,10 @@ class recording_writer : public pyllama::frame_writer {
     void start(pyllama::frame_sink & sink) override {
         sink.frame("<start>");
         throw_if("start");
+    }
+
+    void progress(const pyllama::prefill_progress & progress, pyllama::frame_sink & sink) override {
+        sink.frame("<" + std::to_string(progress.n_processed) + " of " + std::to_string(progress.n_total) + ">");
     }
 
     void pieces(std::vector<pyllama::piece> & batch, pyllama::frame_sink & sink) override {
@@ -60,6 +66,9 @@ class recording_writer : public pyllama::frame_writer {
         throw_if("flush");
         emit(sink);
     }
+
+    bool is_costly() const override { return record_->costly; }
+    void share_budget(size_t n) override { record_->n_sharing = n; }
 
     std::string_view content_type() const override { return "text/event-stream"; }
 

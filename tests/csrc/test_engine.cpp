@@ -2,6 +2,7 @@
 // prefix, after a neighbour's cancellation and after being parked, and equal a plain llama_decode loop.
 #include "engine.h"
 
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -71,6 +72,32 @@ TEST(a_prefix_hit_changes_nothing) {
     // The whole prompt is cached now: its last token is decoded again, for its logits.
     CHECK_EQ(answer(target.submit(request(tokens, n_predict))), plain_loop(tokens, n_predict, 1024));
     CHECK_EQ(target.metrics().n_cached_tokens.load(), 200u + 229u);
+}
+
+TEST(progress_and_timings_are_told_when_asked) {
+    engine target(demo_model(), engine_params(1, 1024, true));
+    auto asked = request(prompt(1, 300), n_predict);
+    asked.params.return_progress = true;
+    asked.params.timings_per_token = true;
+    std::istringstream words(answer(target.submit(std::move(asked))));
+    int n_processed = 0;
+    int n_decoded = 0;
+    std::string progress;  // the last one told
+    std::string tokens;
+    for (std::string word; words >> word;) {
+        if (word.find('/') != std::string::npos) {
+            CHECK(tokens.empty() && std::stoi(word) >= n_processed);
+            n_processed = std::stoi(word);
+            progress = word;
+        } else if (word.front() == '@') {
+            CHECK_EQ(word, "@" + std::to_string(++n_decoded));
+        } else {
+            tokens += (tokens.empty() ? "" : " ") + word;
+        }
+    }
+    CHECK_EQ(progress, "300/300");
+    CHECK_EQ(n_decoded, n_predict);
+    CHECK_EQ(tokens, plain_loop(prompt(1, 300), n_predict, 1024));
 }
 
 TEST(a_neighbour_s_cancellation_changes_nothing) {

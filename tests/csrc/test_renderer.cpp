@@ -147,6 +147,38 @@ TEST(held_text_is_flushed_when_it_is_due) {
     CHECK_EQ(r.session->state(), session_state::started);
 }
 
+TEST(costly_writers_share_one_budget) {
+    renderer render;
+    std::vector<recorded_channel> requests(5);
+    for (size_t i = 0; i < 3; i++) {
+        requests[i].record->costly = true;
+    }
+    const auto w = std::make_shared<waker>();
+    const auto feed = [&](size_t i) {
+        const uint64_t before = requests[i].session->end_offset();
+        requests[i].session->subscribe(w, 1);
+        requests[i].channel->push(text_piece("x"));
+        render.mark(requests[i].channel);
+        render.notify();
+        while (requests[i].session->end_offset() == before) {
+            w->wait();
+            w->drain();
+        }
+        requests[i].session->unsubscribe(w.get(), 1);
+    };
+    for (size_t i = 0; i < requests.size(); i++) {
+        feed(i);
+    }
+    feed(0);
+    requests[1].channel->push_finish({});
+    render.mark(requests[1].channel);
+    feed(2);
+    feed(4);
+    render.close();
+    CHECK_EQ(requests[0].record->n_sharing.load(), 3u);
+    CHECK_EQ(requests[2].record->n_sharing.load(), 2u);  // one of the three has ended
+}
+
 TEST(a_failing_writer_leaves_the_other_channels_alone) {
     renderer render;
     std::vector<recorded_channel> requests(4);

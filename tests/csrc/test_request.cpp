@@ -43,7 +43,8 @@ TEST(every_sampling_field_arrives) {
         "dry_allowed_length":3,"dry_penalty_last_n":11,"mirostat":2,"mirostat_tau":4,"mirostat_eta":0.5,
         "adaptive_target":0.5,"adaptive_decay":0.5,"min_keep":2,"seed":42,"samplers":["top_k","temperature"],
         "dry_sequence_breakers":["x"],"max_tokens":5,"id_slot":1,"cache_prompt":false,"t_max_predict_ms":100,
-        "stop":["a","","b"],"stream":true,"stream_options":{"include_usage":true},"logprobs":true,"top_logprobs":3)");
+        "stop":["a","","b"],"stream":true,"stream_options":{"include_usage":true},"logprobs":true,"top_logprobs":3,
+        "timings_per_token":true,"return_progress":true)");
     CHECK_EQ(r.sampling.temp, 0.5f);
     CHECK_EQ(r.sampling.top_k, 7);
     CHECK_EQ(r.sampling.top_p, 0.25f);
@@ -78,6 +79,7 @@ TEST(every_sampling_field_arrives) {
     CHECK_EQ(r.t_max_predict_ms, 100);
     CHECK_EQ(r.stop.size(), 2u);
     CHECK(r.stream && r.include_usage);
+    CHECK(r.timings_per_token && r.return_progress);
     CHECK_EQ(r.n_logprobs, 3);
 }
 

@@ -194,6 +194,22 @@ TEST(a_finish_implies_the_start) {
     CHECK_EQ(r.bytes(), "<start><finish>");
 }
 
+TEST(progress_starts_the_stream_and_the_newest_is_told) {
+    recorded_channel r;
+    const auto at = [](int n) { return prefill_progress{100, 10, n, 1.0}; };
+    CHECK(r.channel->push_progress(at(10)));
+    CHECK(!r.channel->push_progress(at(60)));
+    r.channel->render();
+    CHECK_EQ(r.session->state(), session_state::started);
+    CHECK_EQ(r.bytes(), "<start><60 of 100>");
+    CHECK(r.channel->push_progress(at(100)));
+    CHECK(!r.channel->push(text_piece("x")));
+    r.channel->render();
+    CHECK_EQ(r.bytes(), "<start><60 of 100><100 of 100>[x]");
+    r.channel->push_finish({});
+    CHECK(!r.channel->push_progress(at(100)));
+}
+
 TEST(a_failure_before_the_start_sends_no_bytes) {
     recorded_channel r;
     CHECK(r.channel->push_failure(error(error_kind::unavailable, "shutting down")));

@@ -118,6 +118,61 @@ TEST(logprobs_name_every_token_once) {
     CHECK_EQ(n_tokens, cut(answer_text, 5).size());
 }
 
+TEST(pieces_with_timings_make_chunks_with_the_newest) {
+    const auto fed = [](dialect dialect) {
+        auto prepared = prepare("{" + hello + R"(,"stream":true,"timings_per_token":true})", dialect);
+        CHECK(prepared.params.timings_per_token);
+        collected_frames sink;
+        prepared.writer->start(sink);
+        for (int n = 1; n <= 2; ++n) {
+            auto batch = cut("ab", 1);
+            for (auto & value : batch) {
+                value.timings = std::make_unique<generation_timings>();
+                value.timings->n_decoded = 2 * n;
+            }
+            batch.front().timings->n_decoded = 2 * n - 1;
+            prepared.writer->pieces(batch, sink);
+        }
+        prepared.writer->finish(finished(), sink);
+        return sink;
+    };
+    const auto events = chunks(fed(dialect::openai));
+    CHECK_EQ(events.size(), 4u);
+    CHECK(!events[0].contains("timings"));
+    CHECK_EQ(events[1].at("timings").at("predicted_n").get<int>(), 2);
+    CHECK_EQ(events[2].at("timings").at("predicted_n").get<int>(), 4);
+    CHECK_EQ(events[3].at("timings").at("predicted_n").get<int>(), 5);
+    const auto lines = fed(dialect::deltas);
+    CHECK_EQ(common_json::parse(lines.frames.at(1)).at("timings").at("predicted_n").get<int>(), 2);
+}
+
+TEST(progress_is_an_event_with_four_numbers) {
+    prefill_progress progress;
+    progress.n_total = 100;
+    progress.n_cached = 10;
+    progress.n_processed = 60;
+    progress.elapsed_ms = 12.75;
+    const std::string expected = R"({"total":100,"cache":10,"processed":60,"time_ms":12})";
+    collected_frames stream;
+    prepare("{" + hello + R"(,"stream":true})").writer->progress(progress, stream);
+    const auto event = common_json::parse(stream.frames.at(0).substr(6));
+    CHECK_EQ(event.at("prompt_progress").dump(), expected);
+    CHECK_EQ(choice(event).at("delta").dump(), R"({"role":"assistant","content":null})");
+    collected_frames deltas;
+    prepare("{" + hello + "}", dialect::deltas).writer->progress(progress, deltas);
+    const auto line = common_json::parse(deltas.frames.at(0));
+    CHECK_EQ(line.at("type").get<std::string>(), "progress");
+    CHECK_EQ(line.at("prompt_progress").dump(), expected);
+}
+
+TEST(streams_alone_tell_timings_and_progress) {
+    const std::string asked = R"(,"timings_per_token":true,"return_progress":true)";
+    CHECK(prepare("{" + hello + asked + R"(,"stream":true})").params.return_progress);
+    CHECK(!prepare("{" + hello + asked + "}").params.return_progress);
+    CHECK(!prepare("{" + hello + asked + "}").params.timings_per_token);
+    CHECK(prepare("{" + hello + asked + "}", dialect::deltas).params.return_progress);
+}
+
 TEST(a_body_is_one_completion) {
     const auto sink = write("{" + hello + "}", dialect::openai, answer_text, finished());
     CHECK_EQ(sink.frames.size(), 1u);
