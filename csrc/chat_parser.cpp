@@ -57,7 +57,7 @@ chat_parser::chat_parser(const common_chat_session & session, const llama_vocab 
     params_.parser = session.parser();
     const std::string & prefix = session.generation_prompt();
     input_ = vocab != nullptr ? common_chat_input_tokenize(vocab, prefix) : common_chat_input(prefix);
-    n_parsed_ = input_.size();
+    n_parsed_ = n_counted_ = input_.size();
     if (!options.echo) {
         // A continued message: what the client already has.
         reasoning_ = session.msg().reasoning_content;
@@ -72,8 +72,10 @@ chat_parser::chat_parser(const common_chat_session & session, const llama_vocab 
     parsed_at_ = now_();
 }
 
-void chat_parser::append(const std::string & text, llama_token token) {
-    for (const char c : text) {
+// In text of an open field brackets are prose, "[0, 1)" for example, and are not counted.
+void chat_parser::count_brackets() {
+    for (; n_counted_ < input_.size(); ++n_counted_) {
+        const char c = input_.text[n_counted_];
         if (c == '[' || c == '{') {
             ++depth_;
         } else if ((c == ']' || c == '}') && depth_ > 0) {
@@ -81,12 +83,11 @@ void chat_parser::append(const std::string & text, llama_token token) {
         }
         plain_ = plain_ || depth_ > max_depth;
     }
-    input_.append(text, token);
 }
 
 chat_delta chat_parser::feed(const std::vector<piece> & batch) {
     for (const piece & value : batch) {
-        append(value.text, value.token);
+        input_.append(value.text, value.token);
     }
     chat_delta delta = follow();
     if (incremental_ && flush_due_ms() == 0) {
@@ -123,8 +124,8 @@ chat_delta chat_parser::follow() {
     std::string & added = reasons ? delta.reasoning : delta.content;
     added.assign(input_.text, n_parsed_, found.end - n_parsed_);
     (reasons ? reasoning_ : content_) += added;
-    n_parsed_ = found.end;
-    if (found.closed || plain_) {
+    n_parsed_ = n_counted_ = found.end;
+    if (found.closed) {
         open_ = field::none;
     }
     return delta;
@@ -180,6 +181,8 @@ chat_delta chat_parser::salvage() {
 }
 
 chat_delta chat_parser::parse(bool last, bool complete) {
+    const int depth = depth_;
+    count_brackets();
     if (plain_) {
         return become_plain();
     }
@@ -203,6 +206,7 @@ chat_delta chat_parser::parse(bool last, bool complete) {
             return become_plain();
         }
         open_ = last ? field::none : open_after(delta, std::exchange(n_parsed_, input_.size()));
+        depth_ = open_ == field::none ? depth_ : depth;
         n_failed_ = 0;
         return delta;
     }

@@ -79,7 +79,7 @@ class chat_parser {
     void diff_call(const common_chat_msg & message, size_t index, bool last, bool complete, chat_delta & delta);
     chat_delta become_plain();
     chat_delta salvage();
-    void append(const std::string & text, llama_token token);
+    void count_brackets();
 
     common_chat_parser_params params_;
     common_chat_input input_;      // the generation prompt, then all generated text
@@ -87,6 +87,7 @@ class chat_parser {
     size_t n_failed_ = 0;          // bytes at the first bad parse since, 0 = none
     bool plain_ = false;
     bool incremental_ = true;
+    size_t n_counted_ = 0;         // bytes of input_ whose brackets are in depth_, or were followed
     int depth_ = 0;                // open brackets, a bound on the parser's recursion
 
     std::string reasoning_;        // what was sent, or must not be

@@ -113,6 +113,24 @@ TEST(endless_brackets_cannot_exhaust_the_stack) {
     CHECK(result.calls.size() <= 1);
 }
 
+TEST(brackets_of_prose_are_no_nesting) {
+    const auto session = session_for(*qwen3(), tools);
+    std::string thought;
+    for (int i = 0; i < 2000; ++i) {
+        thought += " [0, 1)";
+    }
+    chat_parser parser(session, qwen3()->vocab(), {}, [] { return 0.0; });
+    answer result;
+    for (auto & value : cut("<think>\nIn" + thought + "\n</think>\n\nYes.", 5)) {
+        std::vector<piece> batch;
+        batch.push_back(std::move(value));
+        result.add(parser.feed(batch));
+    }
+    result.add(parser.finish(true));
+    CHECK_EQ(result.reasoning, "In" + thought + "\n");
+    CHECK_EQ(result.content, "Yes.");
+}
+
 TEST(a_continued_message_is_not_repeated_unless_asked) {
     const std::string messages = R"([{"role":"user","content":"hi"},{"role":"assistant","content":"Once upon"}])";
     const auto session = session_for(*qwen3(), R"(,"continue_final_message":true)", messages);
