@@ -8,6 +8,7 @@
 #include "json-schema-to-grammar.h"
 #include "random_id.h"
 #include "request.h"
+#include "tokenize.h"
 #include "writer_deltas.h"
 #include "writer_openai_body.h"
 #include "writer_openai_stream.h"
@@ -57,8 +58,8 @@ void set_grammar(const model & model, const chat_request & request, const common
         sampling.grammar_lazy = false;
     } else if (!request.grammar.empty()) {
         if (request.grammar.size() > request_limits::user_grammar_bytes) {
-            throw bad_request("'grammar' is larger than " + std::to_string(request_limits::user_grammar_bytes) + " bytes",
-                              field);
+            throw bad_request(
+                "'grammar' is larger than " + std::to_string(request_limits::user_grammar_bytes) + " bytes", field);
         }
         sampling.grammar = {COMMON_GRAMMAR_TYPE_USER, request.grammar};
         sampling.grammar_lazy = false;
@@ -69,7 +70,7 @@ void set_grammar(const model & model, const chat_request & request, const common
 }
 
 llama_tokens tokenize_tag(const model & model, const std::string & tag) {
-    return tag.empty() ? llama_tokens() : common_tokenize(model.vocab(), tag, false, true);
+    return tag.empty() ? llama_tokens() : tokenize(model.vocab(), tag, false, true, "");
 }
 
 void set_reasoning(const model & model, const chat_request & request, const common_chat_session & session,
@@ -98,7 +99,8 @@ void set_reasoning(const model & model, const chat_request & request, const comm
     sampling.reasoning_budget_message = request.reasoning_message;
     if (!request.reasoning_message.empty()) {
         // Client text never becomes a control token.
-        sampling.reasoning_budget_forced = common_tokenize(model.vocab(), request.reasoning_message, false, false);
+        sampling.reasoning_budget_forced =
+            tokenize(model.vocab(), request.reasoning_message, false, false, "reasoning_budget_message");
         for (const llama_token token : sampling.reasoning_budget_forced) {
             if (llama_vocab_is_eog(model.vocab(), token)) {
                 throw bad_request("'reasoning_budget_message' contains an end-of-generation token",
@@ -112,22 +114,26 @@ void set_reasoning(const model & model, const chat_request & request, const comm
     // Open when the last tag in what the template put before the answer is the start tag.
     const std::string & prefix = session.generation_prompt();
     const size_t opened = start.empty() ? std::string::npos : prefix.rfind(start);
-    params.reasoning_open = opened != std::string::npos &&
-                            std::none_of(ends.begin(), ends.end(), [&](const std::string & end) {
-                                return !end.empty() && prefix.find(end, opened + start.size()) != std::string::npos;
-                            });
+    params.reasoning_open =
+        opened != std::string::npos && std::none_of(ends.begin(), ends.end(), [&](const std::string & end) {
+            return !end.empty() && prefix.find(end, opened + start.size()) != std::string::npos;
+        });
+}
+
+// Throws for a text that is far too long to tokenise, with the least number of tokens it could have.
+void check_size(const model & model, const std::string & text, int32_t n_ctx) {
+    const size_t most = static_cast<size_t>(std::max(n_ctx, 0)) * model.max_token_bytes();
+    if (text.size() > most) {
+        throw context_exceeded(static_cast<int64_t>((text.size() - 1) / model.max_token_bytes() + 1), n_ctx);
+    }
 }
 
 std::vector<llama_token> tokenize_prompt(const model & model, const std::string & text, int32_t n_ctx) {
     if (text.empty()) {
         throw bad_request("the chat template gives an empty prompt for these messages", "messages");
     }
-    const size_t most = static_cast<size_t>(std::max(n_ctx, 0)) * model.max_token_bytes();
-    if (text.size() > most) {
-        // Far too long to tokenise: the least number of tokens it could have.
-        throw context_exceeded(static_cast<int64_t>((text.size() - 1) / model.max_token_bytes() + 1), n_ctx);
-    }
-    std::vector<llama_token> tokens = common_tokenize(model.vocab(), text, true, true);
+    check_size(model, text, n_ctx);
+    std::vector<llama_token> tokens = tokenize(model.vocab(), text, true, true, "messages");
     if (tokens.empty()) {
         throw bad_request("these messages give a prompt without tokens", "messages");
     }
@@ -158,11 +164,34 @@ std::unique_ptr<frame_writer> make_writer(const std::shared_ptr<const model> & m
     return std::make_unique<writer_openai_body>(std::move(format), std::move(parser));
 }
 
-}  // namespace
+// llama.cpp tokenises and parses a continued message where no check of ours can come first. Returns the stack that
+// takes, in unbroken characters: its reasoning and its content may follow each other without a break.
+size_t check_texts(const model & model, const chat_request & request, int32_t n_ctx) {
+    size_t n_unbroken = 0;
+    const auto & messages = request.inputs.messages;
+    for (size_t i = 0; i < messages.size(); ++i) {
+        const std::string field = "messages[" + std::to_string(i) + "]";
+        size_t n_message = 0;
+        const auto check = [&](const std::string & text, const char * member) {
+            const size_t n = longest_unbroken(text);
+            if (n > tokenize_limits::n_unbroken) {
+                check_size(model, text, n_ctx);  // says more to the client
+                check_unbroken(model.vocab(), text, field + member);
+            }
+            n_message += n;
+        };
+        check(messages[i].reasoning_content, ".reasoning_content");
+        check(messages[i].content, ".content");
+        for (const auto & part : messages[i].content_parts) {
+            check(part.text, ".content");
+        }
+        n_unbroken = std::max(n_unbroken, n_message);
+    }
+    return std::min(n_unbroken, 2 * tokenize_limits::n_unbroken);
+}
 
-prepared_request prepare_chat(const std::shared_ptr<const model> & model, std::string_view body, dialect dialect,
-                              const prompt_limits & limits) {
-    chat_request request = parse_chat_request(*model, body);
+prepared_request prepare(const std::shared_ptr<const model> & model, chat_request & request, dialect dialect,
+                         const prompt_limits & limits) {
     const common_chat_session session = apply_template(*model, request);
 
     prepared_request prepared;
@@ -194,6 +223,17 @@ prepared_request prepare_chat(const std::shared_ptr<const model> & model, std::s
     params.stop.erase(std::remove(params.stop.begin(), params.stop.end(), std::string()), params.stop.end());
 
     prepared.writer = make_writer(model, request, session, dialect, prepared.id);
+    return prepared;
+}
+
+}  // namespace
+
+prepared_request prepare_chat(const std::shared_ptr<const model> & model, std::string_view body, dialect dialect,
+                              const prompt_limits & limits) {
+    chat_request request = parse_chat_request(*model, body);
+    prepared_request prepared;
+    const size_t n_unbroken = check_texts(*model, request, limits.n_ctx_slot);
+    with_stack_for(n_unbroken, [&] { prepared = prepare(model, request, dialect, limits); });
     return prepared;
 }
 

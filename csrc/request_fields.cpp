@@ -6,6 +6,7 @@
 
 #include "errors.h"
 #include "sampling.h"
+#include "tokenize.h"
 
 namespace pyllama {
 
@@ -25,8 +26,8 @@ std::string shown(double value) {
 }
 
 [[noreturn]] void out_of_range(const std::string & field, double value, double min, double max) {
-    throw bad_request("'" + field + "' must be between " + shown(min) + " and " + shown(max) + ", but is " + shown(value),
-                      field);
+    throw bad_request(
+        "'" + field + "' must be between " + shown(min) + " and " + shown(max) + ", but is " + shown(value), field);
 }
 
 // One line of the table. Later lines win, so aliases stand before the name that overrides them. Not in it:
@@ -94,8 +95,8 @@ double read_plain(const plain_field & field, const common_json & value) {
     switch (field.type) {
         case plain_field::boolean: return as_bool(value, field.name) ? 1 : 0;
         case plain_field::integer:
-            return static_cast<double>(as_integer(value, field.name, static_cast<int64_t>(field.min),
-                                                  static_cast<int64_t>(field.max)));
+            return static_cast<double>(
+                as_integer(value, field.name, static_cast<int64_t>(field.min), static_cast<int64_t>(field.max)));
         case plain_field::number: break;
     }
     return as_number(value, field.name, field.min, field.max);
@@ -129,7 +130,8 @@ void read_stop(const model & model, const common_json & body, chat_request & req
             add(*value, "stop");
         } else if (value->is_array()) {
             if (value->size() > request_limits::n_stop) {
-                throw bad_request("'stop' has more than " + std::to_string(request_limits::n_stop) + " strings", "stop");
+                throw bad_request("'stop' has more than " + std::to_string(request_limits::n_stop) + " strings",
+                                  "stop");
             }
             for (size_t i = 0; i < value->size(); ++i) {
                 add(value->at(i), "stop[" + std::to_string(i) + "]");
@@ -155,7 +157,7 @@ void add_bias(const model & model, const common_json & key, const common_json & 
     if (key.is_number()) {
         biases.push_back({static_cast<llama_token>(as_integer(key, field, 0, model.n_vocab() - 1)), bias});
     } else {
-        for (const llama_token token : common_tokenize(model.vocab(), as_string(key, field), false)) {
+        for (const llama_token token : tokenize(model.vocab(), as_string(key, field), false, false, field)) {
             biases.push_back({token, bias});
         }
     }

@@ -7,6 +7,7 @@
 
 #include "errors.h"
 #include "sampling.h"
+#include "tokenize.h"
 
 namespace pyllama {
 
@@ -65,8 +66,7 @@ bool does_nothing(enum common_sampler_type type, const common_params_sampling & 
         case COMMON_SAMPLER_TYPE_PENALTIES:
             return s.penalty_last_n == 0 ||
                    (s.penalty_repeat == 1.0f && s.penalty_freq == 0.0f && s.penalty_present == 0.0f);
-        case COMMON_SAMPLER_TYPE_DRY:
-            return s.dry_multiplier == 0.0f || s.dry_base < 1.0f || s.dry_penalty_last_n == 0;
+        case COMMON_SAMPLER_TYPE_DRY: return s.dry_multiplier == 0.0f || s.dry_base < 1.0f || s.dry_penalty_last_n == 0;
         case COMMON_SAMPLER_TYPE_TOP_N_SIGMA: return s.top_n_sigma <= 0.0f;
         default: return false;
     }
@@ -140,9 +140,9 @@ llama_sampler_ptr make_sampler_chain(const llama_vocab * vocab, const common_par
         }
     }
     const bool adaptive = uses(s, COMMON_SAMPLER_TYPE_ADAPTIVE_P);
-    llama_sampler_chain_add(chain.get(), adaptive ? llama_sampler_init_adaptive_p(s.adaptive_target,
-                                                                                  s.adaptive_decay, s.seed)
-                                                  : llama_sampler_init_dist(s.seed));
+    llama_sampler_chain_add(chain.get(),
+                            adaptive ? llama_sampler_init_adaptive_p(s.adaptive_target, s.adaptive_decay, s.seed)
+                                     : llama_sampler_init_dist(s.seed));
     return chain;
 }
 
@@ -185,7 +185,7 @@ llama_sampler_ptr make_grammar_sampler(const llama_vocab * vocab, const common_p
     }
     // The template has already written this part of the answer into the prompt.
     if (!s.grammar_lazy && common_grammar_needs_prefill(s.grammar) && !s.generation_prompt.empty()) {
-        const auto tokens = common_tokenize(vocab, s.generation_prompt, false, true);
+        const auto tokens = tokenize(vocab, s.generation_prompt, false, true, "messages");
         for (size_t i = 0; i < tokens.size(); ++i) {
             const std::string text_of_token = common_token_to_piece(vocab, tokens[i], true);
             const bool leading_space = i == 0 && !text_of_token.empty() &&

@@ -4,17 +4,20 @@
 from libc.stdint cimport int32_t, uint8_t, uint32_t
 from libcpp cimport bool as cbool
 from libcpp.string cimport string
+from libcpp.vector cimport vector
 
 cimport llama
+
+cdef extern from "tokenize.h" namespace "pyllama" nogil:
+    vector[int32_t] c_tokenize "pyllama::tokenize"(const llama.llama_vocab * vocab, const string & text,
+                                                   cbool add_special, cbool parse_special,
+                                                   const string & field) except +raise_captured
 
 cdef extern from "llama.h" nogil:
     llama.llama_model * llama_model_load_from_file(const char * path, llama.llama_model_params params) \
         except +raise_captured
     llama.llama_context * llama_init_from_model(llama.llama_model * model, llama.llama_context_params params) \
         except +raise_captured
-    int32_t llama_tokenize(const llama.llama_vocab * vocab, const char * text, int32_t text_len,
-                           llama.llama_token * tokens, int32_t n_tokens_max, cbool add_special,
-                           cbool parse_special) except +raise_captured
     int32_t llama_token_to_piece(const llama.llama_vocab * vocab, llama.llama_token token, char * buf,
                                  int32_t length, int32_t lstrip, cbool special) except +raise_captured
     int32_t llama_detokenize(const llama.llama_vocab * vocab, const llama.llama_token * tokens, int32_t n_tokens,

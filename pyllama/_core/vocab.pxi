@@ -55,58 +55,30 @@ cdef class Vocab:
             raise _errors.UnsupportedError(f"the model {self._model.path!r} has no tokenizer")
         return 0
 
-    cdef int _has_specials(self) except -1:
-        """llama.cpp ends the process when it must add a special token that a broken model lacks."""
-        cdef bint wordpiece = llama.llama_vocab_get_type(self._ptr) == llama.LLAMA_VOCAB_TYPE_WPM
-        if (
-            ((wordpiece or llama.llama_vocab_get_add_bos(self._ptr)) and llama.llama_vocab_bos(self._ptr) < 0)
-            or (llama.llama_vocab_get_add_eos(self._ptr) and llama.llama_vocab_eos(self._ptr) < 0)
-            or ((wordpiece or llama.llama_vocab_get_add_sep(self._ptr)) and llama.llama_vocab_sep(self._ptr) < 0)
-        ):
-            raise _errors.UnsupportedError(
-                f"the model {self._model.path!r} adds a special token that it does not have: use add_special=False"
-            )
-        return 0
-
     def tokenize(self, str text not None, *, bint add_special=True, bint parse_special=True):
         """Turn text into tokens: an int32 array of shape (n,).
 
         ``add_special`` adds the tokens that the model wants around a text (BOS, EOS); ``parse_special`` reads
         special tokens written out in the text instead of spelling them. Raises InvalidRequestError for text that
-        is no Unicode.
+        is no Unicode, or that has over a million characters without a line break; UnsupportedError when the model
+        lacks a special token that it adds.
         """
         self._has_text()
-        if add_special:
-            self._has_specials()
-        cdef bytes encoded = _utf8(text, "text")
-        cdef Py_ssize_t length = len(encoded)
-        if length > 1 << 30:
-            raise _errors.InvalidRequestError(f"text of {length} bytes is longer than 1 GiB", param="text")
-        cdef const char * c_text = encoded
-        # A token covers at least one byte, but for special ones and the spaces that some tokenizers put in.
-        cdef int32_t capacity = <int32_t> length + 16
-        cdef int32_t n = 0
+        cdef string encoded = _utf8(text, "text")
+        cdef vector[int32_t] tokens
+        self._model._n_calls += 1
+        try:
+            with nogil:
+                tokens = c_tokenize(self._ptr, encoded, add_special, parse_special, b"text")
+        finally:
+            self._model._n_calls -= 1
+        result = _numpy().empty(tokens.size(), dtype="int32")
         cdef Py_buffer buffer
-        cdef llama.llama_token * out
-        numpy = _numpy()
-        while True:
-            result = numpy.empty(capacity, dtype=numpy.int32)
-            PyObject_GetBuffer(result, &buffer, PyBUF_WRITABLE | PyBUF_C_CONTIGUOUS)
-            out = <llama.llama_token *> buffer.buf
-            self._model._n_calls += 1
-            try:
-                with nogil:
-                    n = llama_tokenize(
-                        self._ptr, c_text, <int32_t> length, out, capacity, add_special, parse_special
-                    )
-            finally:
-                self._model._n_calls -= 1
-                PyBuffer_Release(&buffer)
-            if n >= 0:
-                return result[:n].copy()
-            if n == -2147483648:
-                raise _errors.InvalidRequestError(f"text of {length} bytes is too long", param="text")
-            capacity = -n
+        PyObject_GetBuffer(result, &buffer, PyBUF_WRITABLE | PyBUF_C_CONTIGUOUS)
+        if not tokens.empty():
+            memcpy(buffer.buf, tokens.data(), tokens.size() * sizeof(int32_t))
+        PyBuffer_Release(&buffer)
+        return result
 
     def detokenize(self, object tokens not None, *, bint remove_special=False, bint unparse_special=True):
         """Turn tokens (array or sequence of integers) into text; bytes that are no UTF-8 become U+FFFD.
