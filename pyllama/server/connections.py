@@ -2,7 +2,8 @@
 
 Hypercorn keeps its transports to itself. We need them to drop a client that takes nothing of its answer, to
 end a shutdown that a peer would otherwise hold open (on Python 3.12.1 and later ``Server.wait_closed`` waits
-for every connection), and to write the chunks of a stream with a fraction of the usual cost.
+for every connection), to end connections that the peer has closed, and to write the chunks of a stream with a
+fraction of the usual cost.
 """
 
 from __future__ import annotations
@@ -14,6 +15,10 @@ from contextvars import ContextVar
 from typing import Any
 
 __all__ = ["ChunkWriter", "ServerLoop", "current_transport"]
+
+# Seconds that a connection lives on after its peer has closed it. Hypercorn has told the application of the
+# disconnect by then, but would itself keep the socket open until its keep-alive timer runs out.
+PEER_CLOSED_GRACE = 0.5
 
 # Set before a connection's tasks are made, which inherit it.
 current_transport: ContextVar[asyncio.Transport | None] = ContextVar("current_transport", default=None)
@@ -46,6 +51,14 @@ class ServerLoop(asyncio.SelectorEventLoop):
         # Mangled names: the base class has attributes like these.
         self.__servers: weakref.WeakSet[asyncio.Server] = weakref.WeakSet()
         self.__transports: weakref.WeakSet[asyncio.Transport] = weakref.WeakSet()
+        self.__handlers: list[asyncio.Task[Any]] | None = None
+
+    def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
+        """As the base class; the task that handles a new connection is remembered."""
+        task = super().create_task(coro, **options)
+        if self.__handlers is not None:
+            self.__handlers.append(task)
+        return task
 
     async def create_server(  # type: ignore[override]
         self, protocol_factory: Callable[[], asyncio.Protocol], *args: Any, **kwargs: Any
@@ -55,14 +68,36 @@ class ServerLoop(asyncio.SelectorEventLoop):
         def make_protocol() -> asyncio.Protocol:
             protocol = protocol_factory()
             connection_made = protocol.connection_made
+            connection_lost = protocol.connection_lost
+            eof_received = protocol.eof_received
+            handlers: list[asyncio.Task[Any]] = []
+
+            def end_soon() -> None:
+                for handler in handlers:
+                    self.call_later(PEER_CLOSED_GRACE, handler.cancel)
+                handlers.clear()
+
+            def note_eof() -> bool | None:
+                end_soon()
+                return eof_received()
+
+            def note_lost(exc: Exception | None) -> None:
+                end_soon()
+                connection_lost(exc)
 
             def remember(transport: asyncio.BaseTransport) -> None:
                 assert isinstance(transport, asyncio.Transport)
                 self.__transports.add(transport)
                 current_transport.set(transport)
-                connection_made(transport)
+                self.__handlers = handlers
+                try:
+                    connection_made(transport)
+                finally:
+                    self.__handlers = None
 
             protocol.connection_made = remember  # type: ignore[method-assign]
+            protocol.connection_lost = note_lost  # type: ignore[method-assign]
+            protocol.eof_received = note_eof  # type: ignore[method-assign]
             return protocol
 
         server = await super().create_server(make_protocol, *args, **kwargs)
