@@ -99,7 +99,8 @@ void append_progress(std::string & out, const prefill_progress & progress) {
 }
 
 const generation_timings * newest_timings(const std::vector<piece> & batch) {
-    const auto found = std::find_if(batch.rbegin(), batch.rend(), [](const piece & value) { return value.timings != nullptr; });
+    const auto found =
+        std::find_if(batch.rbegin(), batch.rend(), [](const piece & value) { return value.timings != nullptr; });
     return found != batch.rend() ? found->timings.get() : nullptr;
 }
 

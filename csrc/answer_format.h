@@ -29,7 +29,9 @@ std::string envelope_members(const answer_format & format, std::string_view obje
 std::string_view finish_reason_name(const generation_result & result, bool has_tool_calls);
 
 // Whether the model came to an end by itself, rather than being cut.
-inline bool is_complete(const generation_result & result) { return result.reason == finish_reason::stop; }
+inline bool is_complete(const generation_result & result) {
+    return result.reason == finish_reason::stop;
+}
 
 // {"completion_tokens":...,"prompt_tokens":...,"total_tokens":...,...}
 void append_usage(std::string & out, const generation_result & result);

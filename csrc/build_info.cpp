@@ -6,9 +6,13 @@
 
 namespace pyllama {
 
-std::string llama_cpp_tag() { return PYLLAMA_LLAMA_CPP_TAG; }
+std::string llama_cpp_tag() {
+    return PYLLAMA_LLAMA_CPP_TAG;
+}
 
-std::string build_configuration() { return PYLLAMA_CONFIGURATION; }
+std::string build_configuration() {
+    return PYLLAMA_CONFIGURATION;
+}
 
 std::string build_flags() {
     load_backends();

@@ -100,7 +100,9 @@ chat_delta chat_parser::flush() {
     return open_ == field::none && n_parsed_ < input_.size() ? parse(false, true) : chat_delta();
 }
 
-chat_delta chat_parser::finish(bool complete) { return parse(true, complete); }
+chat_delta chat_parser::finish(bool complete) {
+    return parse(true, complete);
+}
 
 double chat_parser::flush_due_ms() const {
     // What an open field leaves could begin a delimiter: only more text tells.
@@ -138,7 +140,9 @@ chat_parser::field chat_parser::open_after(const chat_delta & delta, size_t begi
         input_.text.find_first_not_of(" \t\r\n", begin) == std::string::npos) {
         return field::none;
     }
-    const auto is_all = [&](const std::string & part) { return input_.text.compare(begin, std::string::npos, part) == 0; };
+    const auto is_all = [&](const std::string & part) {
+        return input_.text.compare(begin, std::string::npos, part) == 0;
+    };
     if (reasoning_end_ && delta.content.empty() && is_all(delta.reasoning)) {
         return field::reasoning;
     }
@@ -221,14 +225,13 @@ chat_delta chat_parser::parse(bool last, bool complete) {
 
 bool chat_parser::diff(const common_chat_msg & message, bool last, bool complete, chat_delta & delta) {
     const auto previous = std::make_pair(reasoning_.size(), content_.size());
-    const bool grows = message.tool_calls.size() >= calls_.size() &&
-                       advance(reasoning_, message.reasoning_content, delta.reasoning) &&
-                       advance(content_, message.content, delta.content) &&
-                       std::equal(calls_.begin(), calls_.end(), message.tool_calls.begin(),
-                                  [](const sent_call & sent, const common_chat_tool_call & now) {
-                                      return starts_with(now.arguments, sent.arguments) ||
-                                             starts_with(sent.arguments, now.arguments);
-                                  });
+    const bool grows =
+        message.tool_calls.size() >= calls_.size() && advance(reasoning_, message.reasoning_content, delta.reasoning) &&
+        advance(content_, message.content, delta.content) &&
+        std::equal(calls_.begin(), calls_.end(), message.tool_calls.begin(),
+                   [](const sent_call & sent, const common_chat_tool_call & now) {
+                       return starts_with(now.arguments, sent.arguments) || starts_with(sent.arguments, now.arguments);
+                   });
     if (!grows) {
         reasoning_.resize(previous.first);
         content_.resize(previous.second);

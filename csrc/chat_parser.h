@@ -19,7 +19,7 @@ namespace pyllama {
 
 struct tool_call_delta {
     size_t index = 0;
-    std::string id;    // with name: once, at the head of a call
+    std::string id;  // with name: once, at the head of a call
     std::string name;
     std::string arguments;
 };
@@ -82,26 +82,26 @@ class chat_parser {
     void count_brackets();
 
     common_chat_parser_params params_;
-    common_chat_input input_;      // the generation prompt, then all generated text
-    size_t n_parsed_ = 0;          // bytes of input_ that are accounted for: by the last good parse, or followed
-    size_t n_failed_ = 0;          // bytes at the first bad parse since, 0 = none
+    common_chat_input input_;  // the generation prompt, then all generated text
+    size_t n_parsed_ = 0;      // bytes of input_ that are accounted for: by the last good parse, or followed
+    size_t n_failed_ = 0;      // bytes at the first bad parse since, 0 = none
     bool plain_ = false;
     bool incremental_ = true;
-    size_t n_counted_ = 0;         // bytes of input_ whose brackets are in depth_, or were followed
-    int depth_ = 0;                // open brackets, a bound on the parser's recursion
+    size_t n_counted_ = 0;  // bytes of input_ whose brackets are in depth_, or were followed
+    int depth_ = 0;         // open brackets, a bound on the parser's recursion
 
-    std::string reasoning_;        // what was sent, or must not be
+    std::string reasoning_;  // what was sent, or must not be
     std::string content_;
     std::vector<sent_call> calls_;
 
     // What ends these fields' texts; nothing when they cannot be followed.
     delimiters reasoning_end_;
     delimiters content_end_;
-    field open_ = field::none;     // the field that is followed
+    field open_ = field::none;  // the field that is followed
 
     clock now_;
     double parsed_at_ = 0;
-    double cost_ms_ = 0;           // of the last parse
+    double cost_ms_ = 0;  // of the last parse
     size_t n_sharing_ = 1;
     size_t n_parses_ = 0;
 };

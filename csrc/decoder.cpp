@@ -33,9 +33,13 @@ decoder::decoder(const model & model, const common_params & params) {
     }
 }
 
-int32_t decoder::n_ctx() const { return static_cast<int32_t>(llama_n_ctx(context_.get())); }
+int32_t decoder::n_ctx() const {
+    return static_cast<int32_t>(llama_n_ctx(context_.get()));
+}
 
-int32_t decoder::n_ubatch() const { return static_cast<int32_t>(llama_n_ubatch(context_.get())); }
+int32_t decoder::n_ubatch() const {
+    return static_cast<int32_t>(llama_n_ubatch(context_.get()));
+}
 
 // Touches all weights once, so that the first request does not pay for it.
 void decoder::warm_up(const model & model) {
@@ -63,8 +67,8 @@ decode_status decoder::decode(const std::vector<chunk> & plan) {
         const auto & tokens = part.target->running->tokens();
         int32_t index = -1;
         for (llama_pos position = part.begin; position < part.end; ++position) {
-            index = llama_batch_ext_add_token(batch_.get(), part.target->sequence,
-                                              tokens[static_cast<size_t>(position)]);
+            index =
+                llama_batch_ext_add_token(batch_.get(), part.target->sequence, tokens[static_cast<size_t>(position)]);
             if (index < 0) {
                 last_code_ = index;
                 return decode_status::failed;

@@ -26,7 +26,7 @@ class decoder {
     virtual ~decoder() = default;
 
     llama_context * context() const { return context_.get(); }
-    int32_t n_ctx() const;        // cells of the whole KV cache
+    int32_t n_ctx() const;  // cells of the whole KV cache
     int32_t n_ctx_slot() const { return n_ctx_slot_; }
     int32_t n_ubatch() const;
     bool unified() const { return unified_; }

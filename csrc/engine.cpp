@@ -31,7 +31,9 @@ engine::engine(std::shared_ptr<const model> model, const server_params & params,
     }
 }
 
-engine::~engine() { close(); }
+engine::~engine() {
+    close();
+}
 
 submitted engine::submit(prepared_request && prepared) {
     if (prepared.params.id_slot >= n_slots()) {
@@ -119,8 +121,8 @@ std::vector<slot_info> engine::slots() {
 // The engine thread's whole life. Nothing may leave it as an exception.
 void engine::run(std::promise<void> & ready) {
     try {
-        decoder_ = make_decoder_ ? make_decoder_(*model_, params_.common)
-                                 : std::make_unique<decoder>(*model_, params_.common);
+        decoder_ =
+            make_decoder_ ? make_decoder_(*model_, params_.common) : std::make_unique<decoder>(*model_, params_.common);
         make_slots();
     } catch (...) {
         decoder_.reset();
@@ -220,8 +222,8 @@ void engine::drop_cancelled() {
             finish(each, finish_reason::cancelled);
         }
     }
-    const auto first = std::stable_partition(queue_.begin(), queue_.end(),
-                                             [](const auto & waiting) { return !waiting->cancelled(); });
+    const auto first =
+        std::stable_partition(queue_.begin(), queue_.end(), [](const auto & waiting) { return !waiting->cancelled(); });
     for (auto it = first; it != queue_.end(); ++it) {
         (*it)->finish(finish_reason::cancelled, renderer_);
         metrics_.n_cancelled++;
@@ -295,8 +297,8 @@ slot_info engine::describe(const slot & target) const {
 }
 
 void engine::count_running() {
-    metrics_.n_running = std::count_if(slots_.begin(), slots_.end(),
-                                       [](const slot & each) { return each.running != nullptr; });
+    metrics_.n_running =
+        std::count_if(slots_.begin(), slots_.end(), [](const slot & each) { return each.running != nullptr; });
 }
 
 }  // namespace pyllama

@@ -139,7 +139,7 @@ class engine {
     std::unique_ptr<scheduler> scheduler_;
     std::vector<slot> slots_;
     std::deque<std::unique_ptr<generation>> queue_;
-    uint64_t clock_ = 0;      // counts assignments and releases
+    uint64_t clock_ = 0;        // counts assignments and releases
     bool room_changed_ = true;  // a generation ended since one was parked: parked ones may try again
 
     named_thread thread_;

@@ -35,9 +35,13 @@ std::shared_ptr<prepared_request> prepare(engine & target, const std::string & b
     return std::make_shared<prepared_request>(prepare_chat(target.shared_model(), body, which, limits));
 }
 
-std::string content_type(const prepared_request & prepared) { return std::string(prepared.writer->content_type()); }
+std::string content_type(const prepared_request & prepared) {
+    return std::string(prepared.writer->content_type());
+}
 
-submitted submit(engine & target, prepared_request & prepared) { return target.submit(std::move(prepared)); }
+submitted submit(engine & target, prepared_request & prepared) {
+    return target.submit(std::move(prepared));
+}
 
 std::string metrics_json(engine & target) {
     common_json json = common_json::object();
@@ -51,11 +55,8 @@ std::string slots_json(engine & target) {
     common_json list = common_json::array();
     for (const slot_info & info : target.slots()) {
         common_json entry = {
-            {"id", info.id},
-            {"n_ctx", info.n_ctx},
-            {"is_processing", info.busy},
-            {"state", info.state},
-            {"n_cached", info.n_cached},
+            {"id", info.id},       {"n_ctx", info.n_ctx},       {"is_processing", info.busy},
+            {"state", info.state}, {"n_cached", info.n_cached},
         };
         if (info.busy) {
             entry["id_task"] = info.request_id;

@@ -3,10 +3,10 @@
 // the caller, and the search for backends becomes the package's own loader.
 #pragma once
 
-#include <cstdio>
-#include <cstdlib>
 #include <stdio.h>   // NOLINT: both spellings must be declared before the macros below
 #include <stdlib.h>  // NOLINT
+#include <cstdio>
+#include <cstdlib>
 
 #include <string>
 
@@ -19,7 +19,9 @@ struct cli_exit {
     int code;
 };
 
-[[noreturn]] inline void throw_cli_exit(int code) { throw cli_exit{code}; }
+[[noreturn]] inline void throw_cli_exit(int code) {
+    throw cli_exit{code};
+}
 
 void load_backends();
 

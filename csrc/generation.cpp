@@ -21,7 +21,8 @@ generation::generation(std::shared_ptr<const model> model, prepared_request && p
       n_prompt_(static_cast<int32_t>(tokens_.size())),
       sampler_(model_->vocab(), params_),
       hold_(params_.stop),
-      channel_(std::make_shared<channel>(std::move(prepared.writer), std::make_shared<stream_session>(stream_capacity))),
+      channel_(
+          std::make_shared<channel>(std::move(prepared.writer), std::make_shared<stream_session>(stream_capacity))),
       control_(std::make_shared<generation_control>()) {}
 
 void generation::start(renderer & render, int32_t n_cached) {
@@ -64,8 +65,7 @@ void generation::sample(const float * row) {
     try {
         sampled_ = sampler_.sample(row);
         if (params_.n_logprobs >= 0) {
-            sampled_logprobs_ =
-                std::make_unique<piece_logprobs>(sampler_.logprobs(row, sampled_, params_.n_logprobs));
+            sampled_logprobs_ = std::make_unique<piece_logprobs>(sampler_.logprobs(row, sampled_, params_.n_logprobs));
         }
         sampler_.accept(sampled_);
     } catch (const error & reason) {

@@ -44,13 +44,15 @@ size_t character_length(std::string_view text, size_t & consumed) {
     return length;
 }
 
-template <typename T> void append_finite(std::string & out, T value) {
+template <typename T>
+void append_finite(std::string & out, T value) {
     char buffer[64];
     const auto end = std::to_chars(buffer, buffer + sizeof(buffer), value);
     out.append(buffer, end.ptr);
 }
 
-template <typename T> void append_floating(std::string & out, T value) {
+template <typename T>
+void append_floating(std::string & out, T value) {
     if (std::isnan(value)) {
         out += "null";
     } else if (std::isinf(value)) {
@@ -129,9 +131,15 @@ std::string json_quoted(std::string_view text) {
     return out;
 }
 
-void append_number(std::string & out, double value) { append_floating(out, value); }
-void append_number(std::string & out, float value) { append_floating(out, value); }
-void append_integer(std::string & out, int64_t value) { append_finite(out, value); }
+void append_number(std::string & out, double value) {
+    append_floating(out, value);
+}
+void append_number(std::string & out, float value) {
+    append_floating(out, value);
+}
+void append_integer(std::string & out, int64_t value) {
+    append_finite(out, value);
+}
 
 void append_bytes(std::string & out, std::string_view text) {
     out += '[';

@@ -12,7 +12,9 @@ namespace pyllama {
 // Bytes of `text` up to the first that is not well-formed UTF-8 (no surrogates, nothing overlong); text.size()
 // when all is.
 size_t valid_utf8_prefix(std::string_view text);
-inline bool is_valid_utf8(std::string_view text) { return valid_utf8_prefix(text) == text.size(); }
+inline bool is_valid_utf8(std::string_view text) {
+    return valid_utf8_prefix(text) == text.size();
+}
 
 // Appends `text` as the inside of a JSON string. Each maximal malformed part becomes one U+FFFD.
 void append_escaped(std::string & out, std::string_view text);

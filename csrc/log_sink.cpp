@@ -30,8 +30,8 @@ struct log_state {
     std::deque<log_line> waiting;
     size_t n_dropped = 0;
     bool attached = false;
-    log_level level = log_level::warn;          // in force
-    log_level stderr_level = log_level::warn;   // in force again when the reader detaches
+    log_level level = log_level::warn;         // in force
+    log_level stderr_level = log_level::warn;  // in force again when the reader detaches
 
     // Never destroyed: threads of ggml may still log while the process ends.
     static log_state & get() {
@@ -99,9 +99,13 @@ void set_log_level(log_level level) {
     }
 }
 
-log_capture::log_capture() : outer_(log_state::innermost()) { log_state::innermost() = this; }
+log_capture::log_capture() : outer_(log_state::innermost()) {
+    log_state::innermost() = this;
+}
 
-log_capture::~log_capture() { log_state::innermost() = outer_; }
+log_capture::~log_capture() {
+    log_state::innermost() = outer_;
+}
 
 void attach_log_reader(log_level level) {
     log_state & state = log_state::get();

@@ -1,9 +1,9 @@
 // The one owner of llama.cpp's log, which is process-wide. The callback may run on any thread: it takes a short
 // mutex, never blocks on a reader, and never touches Python.
 //
-// Lines of WARN and above (set_log_level) go to stderr until a reader attaches; then lines of at least its level wait in a bounded
-// buffer for it. Errors logged inside a log_capture scope are the reason of a failure that its owner reports, and
-// go there instead.
+// Lines of WARN and above (set_log_level) go to stderr until a reader attaches; then lines of at least its level wait
+// in a bounded buffer for it. Errors logged inside a log_capture scope are the reason of a failure that its owner
+// reports, and go there instead.
 #pragma once
 
 #include <string>

@@ -14,18 +14,18 @@ struct metrics {
     std::atomic<uint64_t> n_finished{0};
     std::atomic<uint64_t> n_cancelled{0};
     std::atomic<uint64_t> n_failed{0};
-    std::atomic<uint64_t> n_rejected{0};           // the queue was full
-    std::atomic<uint64_t> n_prompt_tokens{0};      // decoded
-    std::atomic<uint64_t> n_cached_tokens{0};      // taken from the KV cache instead
+    std::atomic<uint64_t> n_rejected{0};       // the queue was full
+    std::atomic<uint64_t> n_prompt_tokens{0};  // decoded
+    std::atomic<uint64_t> n_cached_tokens{0};  // taken from the KV cache instead
     std::atomic<uint64_t> n_generated_tokens{0};
     std::atomic<uint64_t> prompt_us{0};
     std::atomic<uint64_t> generation_us{0};
     std::atomic<uint64_t> n_steps{0};
     std::atomic<uint64_t> n_step_tokens{0};
-    std::atomic<uint64_t> n_busy_slots{0};         // summed over steps
-    std::atomic<uint64_t> n_parked{0};             // requests put back because the KV cache was full
-    std::atomic<uint64_t> n_prefix_refused{0};     // cached prefixes that turned out not to be whole
-    std::atomic<uint64_t> n_tokens_max{0};         // longest sequence seen
+    std::atomic<uint64_t> n_busy_slots{0};      // summed over steps
+    std::atomic<uint64_t> n_parked{0};          // requests put back because the KV cache was full
+    std::atomic<uint64_t> n_prefix_refused{0};  // cached prefixes that turned out not to be whole
+    std::atomic<uint64_t> n_tokens_max{0};      // longest sequence seen
     std::atomic<int64_t> n_running{0};
     std::atomic<int64_t> n_queued{0};
 

@@ -64,7 +64,8 @@ void check_file(const std::string & path, bool vocab_only) {
         needed = std::max(needed, end);
     }
     if (!failed && !vocab_only && size < needed) {
-        cannot_load(path, "the file is cut short: " + std::to_string(size) + " of " + std::to_string(needed) + " bytes");
+        cannot_load(path,
+                    "the file is cut short: " + std::to_string(size) + " of " + std::to_string(needed) + " bytes");
     }
     if (!vocab_only && gguf_get_n_tensors(header.get()) == 0) {
         cannot_load(path, "it holds no weights");
@@ -76,7 +77,8 @@ void read_sampling_metadata(const llama_model * handle, common_params_sampling &
     const auto text = [&](llama_model_meta_key key, uint64_t flag) -> std::string {
         char buffer[512] = {};
         const bool set_by_user = (sampling.user_sampling_config & flag) != 0;
-        if (set_by_user || llama_model_meta_val_str(handle, llama_model_meta_key_str(key), buffer, sizeof(buffer)) <= 0) {
+        if (set_by_user ||
+            llama_model_meta_val_str(handle, llama_model_meta_key_str(key), buffer, sizeof(buffer)) <= 0) {
             return {};
         }
         return buffer;
@@ -114,9 +116,13 @@ void read_sampling_metadata(const llama_model * handle, common_params_sampling &
 
 }  // namespace
 
-std::shared_ptr<model> model::load(common_params params) { return load(std::move(params), false); }
+std::shared_ptr<model> model::load(common_params params) {
+    return load(std::move(params), false);
+}
 
-std::shared_ptr<model> model::load_vocab(common_params params) { return load(std::move(params), true); }
+std::shared_ptr<model> model::load_vocab(common_params params) {
+    return load(std::move(params), true);
+}
 
 std::shared_ptr<model> model::load(common_params && params, bool vocab_only) {
     install_log();
@@ -155,7 +161,9 @@ std::shared_ptr<model> model::load(common_params && params, bool vocab_only) {
     return loaded;
 }
 
-model::~model() { llama_model_free(handle_); }
+model::~model() {
+    llama_model_free(handle_);
+}
 
 void model::read_vocab() {
     vocab_ = llama_model_get_vocab(handle_);

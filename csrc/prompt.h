@@ -21,11 +21,11 @@ struct generation_params {
     std::vector<std::string> stop;    // non-empty strings
     int32_t n_logprobs = -1;          // -1 = none wanted; otherwise how many alternatives per token (0-20)
     bool cache_prompt = true;
-    int32_t id_slot = -1;             // a particular slot, or any
-    int64_t t_max_predict_ms = -1;    // a time limit on generation, -1 = none
-    bool special = false;             // render control tokens too
-    bool timings_per_token = false;   // each piece carries the timings up to it
-    bool return_progress = false;     // tell the stream how far the prompt is
+    int32_t id_slot = -1;            // a particular slot, or any
+    int64_t t_max_predict_ms = -1;   // a time limit on generation, -1 = none
+    bool special = false;            // render control tokens too
+    bool timings_per_token = false;  // each piece carries the timings up to it
+    bool return_progress = false;    // tell the stream how far the prompt is
     // The reasoning tags as token sequences; empty when the template has none. `reasoning_open` says that the
     // prompt ends inside a reasoning block.
     std::vector<llama_tokens> reasoning_start;
@@ -39,7 +39,7 @@ enum class dialect {
 };
 
 struct prepared_request {
-    std::string id;      // "chatcmpl-..."
+    std::string id;  // "chatcmpl-..."
     bool stream = false;
     std::vector<llama_token> tokens;
     generation_params params;

@@ -22,8 +22,7 @@ const llama_tokens * sequence_matcher::advance(llama_token token) {
     }
     recent_.push_back(token);
     for (const auto & sequence : sequences_) {
-        if (sequence.size() <= recent_.size() &&
-            std::equal(sequence.rbegin(), sequence.rend(), recent_.rbegin())) {
+        if (sequence.size() <= recent_.size() && std::equal(sequence.rbegin(), sequence.rend(), recent_.rbegin())) {
             return &sequence;
         }
     }

@@ -10,7 +10,9 @@ namespace pyllama {
 
 namespace {
 
-std::string indexed(const std::string & field, size_t i) { return field + "[" + std::to_string(i) + "]"; }
+std::string indexed(const std::string & field, size_t i) {
+    return field + "[" + std::to_string(i) + "]";
+}
 
 const common_json & required(const common_json & object, const char * name, const std::string & within) {
     const common_json * value = find_field(object, name);
@@ -84,9 +86,9 @@ common_chat_msg parse_message(const common_json & message, const std::string & f
     result.role = as_string(required(message, "role", field), field + ".role");
     static constexpr const char * roles[] = {"system", "developer", "user", "assistant", "tool", "function"};
     if (std::find(std::begin(roles), std::end(roles), result.role) == std::end(roles)) {
-        throw bad_request("'" + field + ".role' must be system, developer, user, assistant or tool, but is '" +
-                              result.role + "'",
-                          field + ".role");
+        throw bad_request(
+            "'" + field + ".role' must be system, developer, user, assistant or tool, but is '" + result.role + "'",
+            field + ".role");
     }
     const bool from_assistant = result.role == "assistant";
     if (const common_json * content = find_field(message, "content")) {
@@ -226,8 +228,8 @@ void read_output_format(const common_json & body, chat_request & request) {
         request.grammar = as_string(*grammar, "grammar");
     }
     if (const common_json * format = find_field(body, "response_format")) {
-        const std::string type =
-            as_string(required(as_object(*format, "response_format"), "type", "response_format"), "response_format.type");
+        const std::string type = as_string(required(as_object(*format, "response_format"), "type", "response_format"),
+                                           "response_format.type");
         if (type == "json_object") {
             const common_json * schema = find_field(*format, "schema");
             if (schema != nullptr) {
@@ -239,7 +241,8 @@ void read_output_format(const common_json & body, chat_request & request) {
             const common_json & wrapper =
                 as_object(required(*format, "json_schema", "response_format"), "response_format.json_schema");
             const common_json * schema = find_field(wrapper, "schema");
-            take_schema(schema != nullptr ? *schema : common_json::object(), "response_format.json_schema.schema", request);
+            take_schema(schema != nullptr ? *schema : common_json::object(), "response_format.json_schema.schema",
+                        request);
         } else if (type != "text") {
             throw bad_request("'response_format.type' must be text, json_object or json_schema, but is '" + type + "'",
                               "response_format.type");
@@ -263,8 +266,9 @@ void read_thinking(const model & model, const common_json & body, chat_request &
         try {
             inputs.reasoning_format = common_reasoning_format_from_name(name);
         } catch (const std::exception &) {
-            throw bad_request("'reasoning_format' must be none, auto, deepseek or deepseek-legacy, but is '" + name + "'",
-                              "reasoning_format");
+            throw bad_request(
+                "'reasoning_format' must be none, auto, deepseek or deepseek-legacy, but is '" + name + "'",
+                "reasoning_format");
         }
     }
     inputs.enable_thinking = model.thinks();

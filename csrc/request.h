@@ -14,16 +14,16 @@
 namespace pyllama {
 
 struct request_limits {
-    static constexpr int json_depth = 128;          // nesting of the body, of a tool call's arguments
-    static constexpr size_t n_stop = 64;            // stop strings
-    static constexpr size_t stop_bytes = 4096;      // of one stop string
+    static constexpr int json_depth = 128;      // nesting of the body, of a tool call's arguments
+    static constexpr size_t n_stop = 64;        // stop strings
+    static constexpr size_t stop_bytes = 4096;  // of one stop string
     static constexpr size_t n_tools = 512;
-    static constexpr size_t schema_bytes = 1 << 18; // of one JSON schema
+    static constexpr size_t schema_bytes = 1 << 18;     // of one JSON schema
     static constexpr size_t n_schema_properties = 512;  // of one object
     static constexpr size_t n_schema_refs = 256;
     static constexpr size_t grammar_bytes = 1 << 20;
     static constexpr size_t user_grammar_bytes = 1 << 18;
-    static constexpr int grammar_depth = 128;       // nesting of parentheses
+    static constexpr int grammar_depth = 128;  // nesting of parentheses
     static constexpr size_t n_grammar_rules = 8192;
     static constexpr int n_logprobs = 20;
 };
@@ -36,7 +36,7 @@ struct chat_request {
     std::string grammar;                  // GBNF text of the client
     bool stream = false;
     bool include_usage = false;
-    bool echo = false;                    // repeat the continued message's text
+    bool echo = false;  // repeat the continued message's text
     bool cache_prompt = true;
     bool timings_per_token = false;
     bool return_progress = false;
@@ -46,7 +46,7 @@ struct chat_request {
     int32_t id_slot = -1;
     int64_t t_max_predict_ms = -1;
     std::vector<std::string> stop;
-    std::string reasoning_message;        // put before the end tag when the budget is used up
+    std::string reasoning_message;  // put before the end tag when the budget is used up
 };
 
 // Throws error(invalid_request).

@@ -23,8 +23,8 @@ void check_json_depth(std::string_view json, int limit, const std::string & fiel
             in_string = true;
         } else if (c == '[' || c == '{') {
             if (++depth > limit) {
-                throw bad_request((field.empty() ? "the request body" : "'" + field + "'") +
-                                      " nests deeper than " + std::to_string(limit) + " levels",
+                throw bad_request((field.empty() ? "the request body" : "'" + field + "'") + " nests deeper than " +
+                                      std::to_string(limit) + " levels",
                                   field);
             }
         } else if (c == ']' || c == '}') {
@@ -95,8 +95,8 @@ void check_schema(const common_json & schema, const std::string & field) {
     std::set<std::string> refs;
     scan_schema(schema, field, refs);
     if (refs.size() > request_limits::n_schema_refs) {
-        throw bad_request("'" + field + "' has more than " + std::to_string(request_limits::n_schema_refs) + " references",
-                          field);
+        throw bad_request(
+            "'" + field + "' has more than " + std::to_string(request_limits::n_schema_refs) + " references", field);
     }
     if (schema.dump().size() > request_limits::schema_bytes) {
         throw bad_request("'" + field + "' is larger than " + std::to_string(request_limits::schema_bytes) + " bytes",
@@ -106,9 +106,9 @@ void check_schema(const common_json & schema, const std::string & field) {
 
 void check_grammar(const model & model, const std::string & grammar, const std::string & field) {
     if (grammar.size() > request_limits::grammar_bytes) {
-        throw bad_request("'" + field + "' gives a grammar larger than " +
-                              std::to_string(request_limits::grammar_bytes) + " bytes",
-                          field);
+        throw bad_request(
+            "'" + field + "' gives a grammar larger than " + std::to_string(request_limits::grammar_bytes) + " bytes",
+            field);
     }
     if (grammar.rfind("%llguidance", 0) == 0) {
         throw bad_request("'" + field + "' is an llguidance grammar, which this build does not know", field);
@@ -134,7 +134,8 @@ void check_grammar(const model & model, const std::string & grammar, const std::
         throw bad_request("'" + field + "' is not a usable grammar: " + e.what(), field);
     }
     if (!compiled) {
-        throw bad_request("'" + field + "' is not a usable grammar (it needs a rule 'root', and no left recursion)", field);
+        throw bad_request("'" + field + "' is not a usable grammar (it needs a rule 'root', and no left recursion)",
+                          field);
     }
 }
 

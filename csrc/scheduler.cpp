@@ -4,7 +4,9 @@
 
 namespace pyllama {
 
-int32_t chunk_size(int32_t n) { return n >= 64 ? n / 64 * 64 : n; }
+int32_t chunk_size(int32_t n) {
+    return n >= 64 ? n / 64 * 64 : n;
+}
 
 void scheduler::add_decode(const std::vector<slot *> & decoding, int32_t & budget, std::vector<chunk> & plan) {
     const size_t fit = std::min(decoding.size(), static_cast<size_t>(budget));
@@ -20,8 +22,7 @@ void scheduler::add_decode(const std::vector<slot *> & decoding, int32_t & budge
     budget -= static_cast<int32_t>(fit);
 }
 
-void scheduler::add_prefill(const std::vector<slot *> & prefilling, int32_t & budget,
-                            std::vector<chunk> & plan) const {
+void scheduler::add_prefill(const std::vector<slot *> & prefilling, int32_t & budget, std::vector<chunk> & plan) const {
     int32_t same = 0;  // where a batch of unequal lengths would be split into passes, all take the first one's
     for (slot * target : prefilling) {
         if (budget <= 0) {

@@ -14,10 +14,10 @@ struct server_params {
     common_params common;
     int32_t exit_code = -1;  // >= 0: a flag that prints and ends (--help, --version, ...) did its work
 
-    int32_t max_queue = 512;                     // requests that may wait for a slot; more get 429
-    int64_t max_body_bytes = 32 * 1024 * 1024;   // of an HTTP request
-    double shutdown_timeout = 10;                // seconds that running requests get on SIGTERM
-    double write_timeout = 60;                   // seconds a client may take nothing of its answer
+    int32_t max_queue = 512;                        // requests that may wait for a slot; more get 429
+    int64_t max_body_bytes = 32 * 1024 * 1024;      // of an HTTP request
+    double shutdown_timeout = 10;                   // seconds that running requests get on SIGTERM
+    double write_timeout = 60;                      // seconds a client may take nothing of its answer
     int64_t stream_buffer_bytes = 4 * 1024 * 1024;  // ring buffer of one stream
 };
 

@@ -11,7 +11,9 @@ slot_state slot::state() const {
     return running->n_generated() == 0 || n_pending() > 1 ? slot_state::prefill : slot_state::decode;
 }
 
-int32_t slot::n_pending() const { return static_cast<int32_t>(running->tokens().size() - cached.size()); }
+int32_t slot::n_pending() const {
+    return static_cast<int32_t>(running->tokens().size() - cached.size());
+}
 
 int32_t slot::common_prefix(const std::vector<llama_token> & tokens) const {
     const size_t most = std::min(tokens.size(), cached.size());

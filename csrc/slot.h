@@ -21,8 +21,8 @@ struct slot {
     llama_seq_id sequence = 0;
     std::vector<llama_token> cached;
     std::unique_ptr<generation> running;
-    uint64_t last_used = 0;   // step of the last release: the least recently used idle slot is taken
-    uint64_t assigned = 0;    // order of assignment: prefill is first come, first served
+    uint64_t last_used = 0;  // step of the last release: the least recently used idle slot is taken
+    uint64_t assigned = 0;   // order of assignment: prefill is first come, first served
 
     slot_state state() const;
 

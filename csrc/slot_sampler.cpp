@@ -57,9 +57,13 @@ slot_sampler::slot_sampler(const llama_vocab * vocab, const generation_params & 
     }
 }
 
-uint32_t slot_sampler::seed() const { return llama_sampler_get_seed(chain_.get()); }
+uint32_t slot_sampler::seed() const {
+    return llama_sampler_get_seed(chain_.get());
+}
 
-bool slot_sampler::grammar_applies() const { return grammar_ && !(grammar_lazy_ && reasoning_.inside()); }
+bool slot_sampler::grammar_applies() const {
+    return grammar_ && !(grammar_lazy_ && reasoning_.inside());
+}
 
 // Also keeps the process alive: the grammar aborts when it has to accept an end that it does not allow.
 bool slot_sampler::grammar_allows(llama_token token) {
@@ -108,8 +112,8 @@ void slot_sampler::candidates(const float * row, bool whole_row) {
 
 llama_token slot_sampler::choose() {
     if (greedy_ && !candidates_.empty()) {
-        const auto best = sorted_ ? candidates_.begin()
-                                  : std::min_element(candidates_.begin(), candidates_.end(), larger);
+        const auto best =
+            sorted_ ? candidates_.begin() : std::min_element(candidates_.begin(), candidates_.end(), larger);
         return best->logit > minus_infinity ? best->id : LLAMA_TOKEN_NULL;
     }
     // Impossible candidates must not reach samplers that normalise: all of them would be NaN.

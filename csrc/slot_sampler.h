@@ -44,8 +44,8 @@ class slot_sampler {
     llama_sampler_ptr chain_;
     llama_sampler_ptr grammar_;
     bool grammar_lazy_ = false;
-    bool greedy_ = false;       // the chain does nothing but take the largest logit
-    int32_t first_top_k_ = 0;   // > 0: top-k is the first sampler that changes anything
+    bool greedy_ = false;                   // the chain does nothing but take the largest logit
+    int32_t first_top_k_ = 0;               // > 0: top-k is the first sampler that changes anything
     std::vector<llama_logit_bias> biases_;  // sorted by token, one each
     reasoning_tracker reasoning_;
     std::vector<llama_token_data> candidates_;

@@ -28,10 +28,10 @@ namespace pyllama {
 enum class session_state { accepted, started, finished };
 
 struct read_result {
-    std::string bytes;          // whole events, from the reader's offset on
-    uint64_t next_offset = 0;   // where the next read goes on
-    bool finished = false;      // nothing will follow next_offset
-    bool lost = false;          // the ring overtook this offset; `first_offset` is the oldest byte left
+    std::string bytes;         // whole events, from the reader's offset on
+    uint64_t next_offset = 0;  // where the next read goes on
+    bool finished = false;     // nothing will follow next_offset
+    bool lost = false;         // the ring overtook this offset; `first_offset` is the oldest byte left
     uint64_t first_offset = 0;
 };
 

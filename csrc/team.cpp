@@ -14,7 +14,7 @@ void parallel_for(size_t n, int n_threads, const std::function<void(size_t)> & b
         return;
     }
 #else
-    (void) n_threads;
+    (void)n_threads;
 #endif
     for (size_t i = 0; i < n; ++i) {
         body(i);

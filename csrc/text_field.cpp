@@ -29,16 +29,13 @@ bool collect(const common_peg_arena & parser, common_peg_parser_id id, std::vect
     if (const auto * sequence = std::get_if<common_peg_sequence_parser>(&node)) {
         // Before the end there may be a look at what comes, and one character: "not the marker, any, until the marker".
         const auto & children = sequence->children;
-        return !children.empty() &&
-               std::all_of(children.begin(), children.end() - 1,
-                           [&](common_peg_parser_id child) {
-                               const auto & head = parser.get(child);
-                               return std::holds_alternative<common_peg_not_parser>(head) ||
-                                      std::holds_alternative<common_peg_and_parser>(head) ||
-                                      std::holds_alternative<common_peg_any_parser>(head) ||
-                                      std::holds_alternative<common_peg_epsilon_parser>(head);
-                           }) &&
-               collect(parser, children.back(), delimiters);
+        return !children.empty() && std::all_of(children.begin(), children.end() - 1, [&](common_peg_parser_id child) {
+            const auto & head = parser.get(child);
+            return std::holds_alternative<common_peg_not_parser>(head) ||
+                   std::holds_alternative<common_peg_and_parser>(head) ||
+                   std::holds_alternative<common_peg_any_parser>(head) ||
+                   std::holds_alternative<common_peg_epsilon_parser>(head);
+        }) && collect(parser, children.back(), delimiters);
     }
     return false;
 }

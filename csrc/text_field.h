@@ -16,8 +16,8 @@ namespace pyllama {
 std::optional<std::vector<std::string>> text_delimiters(const common_peg_arena & parser, const std::string & tag);
 
 struct field_text {
-    size_t end = 0;      // up to here the text belongs to the field
-    bool closed = false; // a delimiter follows, or bytes that need the parser; otherwise more text decides
+    size_t end = 0;       // up to here the text belongs to the field
+    bool closed = false;  // a delimiter follows, or bytes that need the parser; otherwise more text decides
 };
 
 // How far the text from `begin` on belongs to an open field: as the parser's own rule reads it, so a delimiter's

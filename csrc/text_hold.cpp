@@ -88,6 +88,8 @@ const std::string * text_hold::add(piece && next, std::vector<piece> & released)
     return nullptr;
 }
 
-void text_hold::flush(std::vector<piece> & released) { release_until(text_.size(), released); }
+void text_hold::flush(std::vector<piece> & released) {
+    release_until(text_.size(), released);
+}
 
 }  // namespace pyllama

@@ -30,7 +30,7 @@ class text_hold {
 
     std::vector<std::string> stop_;
     size_t longest_ = 0;
-    std::string text_;          // of the held pieces, joined
+    std::string text_;  // of the held pieces, joined
     std::vector<piece> held_;
 };
 

@@ -29,8 +29,8 @@ struct piece_logprobs {
 };
 
 struct generation_timings {
-    int32_t n_cached = 0;   // prompt tokens taken from the KV cache
-    int32_t n_prompt = 0;   // prompt tokens decoded
+    int32_t n_cached = 0;  // prompt tokens taken from the KV cache
+    int32_t n_prompt = 0;  // prompt tokens decoded
     double prompt_ms = 0;
     int32_t n_decoded = 0;  // tokens generated
     double decode_ms = 0;
@@ -58,7 +58,7 @@ struct generation_result {
     std::string stop_string;  // the stop string that matched, empty when none did
     int32_t n_prompt_tokens = 0;
     int32_t n_reasoning_tokens = 0;
-    bool truncated = false;   // ended because the context is full
+    bool truncated = false;  // ended because the context is full
     generation_timings timings;
 };
 

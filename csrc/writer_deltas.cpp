@@ -32,7 +32,9 @@ void writer_deltas::pieces(std::vector<piece> & batch, frame_sink & sink) {
     write(parser_.feed(batch), sink);
 }
 
-void writer_deltas::flush(frame_sink & sink) { write(parser_.flush(), sink); }
+void writer_deltas::flush(frame_sink & sink) {
+    write(parser_.flush(), sink);
+}
 
 void writer_deltas::write(const chat_delta & delta, frame_sink & sink) {
     if (delta.empty()) {

@@ -56,7 +56,9 @@ void writer_openai_stream::pieces(std::vector<piece> & batch, frame_sink & sink)
     write(parser_.feed(batch), sink);
 }
 
-void writer_openai_stream::flush(frame_sink & sink) { write(parser_.flush(), sink); }
+void writer_openai_stream::flush(frame_sink & sink) {
+    write(parser_.flush(), sink);
+}
 
 void writer_openai_stream::write(const chat_delta & delta, frame_sink & sink) {
     if (!delta.reasoning.empty()) {

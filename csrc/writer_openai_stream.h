@@ -34,10 +34,10 @@ class writer_openai_stream : public frame_writer {
 
     answer_format format_;
     chat_parser parser_;
-    std::string members_;    // the constant end of every chunk
-    std::string logprobs_;   // of tokens whose text no chunk carried yet
-    std::string timings_;    // the newest "timings" member, when pieces carry them
-    std::string chunk_;      // reused
+    std::string members_;   // the constant end of every chunk
+    std::string logprobs_;  // of tokens whose text no chunk carried yet
+    std::string timings_;   // the newest "timings" member, when pieces carry them
+    std::string chunk_;     // reused
 };
 
 }  // namespace pyllama

@@ -41,7 +41,8 @@ class random_source {
 };
 
 // A value as a failed check shows it.
-template <typename T> std::string shown(const T & value) {
+template <typename T>
+std::string shown(const T & value) {
     std::ostringstream out;
     if constexpr (std::is_enum_v<T>) {
         out << "enum value " << static_cast<long long>(value);
@@ -78,23 +79,22 @@ void check_equal(const A & actual, const B & expected, const char * file, int li
 
 }  // namespace pyllama_test
 
-#define TEST(name)                                                                              \
-    static void test_##name();                                                                  \
+#define TEST(name)                                                                                \
+    static void test_##name();                                                                    \
     [[maybe_unused]] static const bool added_##name = pyllama_test::add_test(#name, test_##name); \
     static void test_##name()
 
-#define CHECK(condition) \
-    ((condition) ? void() : pyllama_test::fail_check(__FILE__, __LINE__, "not true: " #condition))
+#define CHECK(condition) ((condition) ? void() : pyllama_test::fail_check(__FILE__, __LINE__, "not true: " #condition))
 
 #define CHECK_EQ(actual, expected) pyllama_test::check_equal((actual), (expected), __FILE__, __LINE__, #actual)
 
 // Checks that an expression throws `type`; gives the message, for further checks.
-#define CHECK_THROWS(type, expression)                                                                   \
-    [&]() -> std::string {                                                                               \
-        try {                                                                                            \
-            static_cast<void>(expression);                                                               \
-        } catch (const type & caught) {                                                                  \
-            return caught.what();                                                                        \
-        }                                                                                                \
-        pyllama_test::fail_check(__FILE__, __LINE__, #expression " did not throw " #type);               \
+#define CHECK_THROWS(type, expression)                                                     \
+    [&]() -> std::string {                                                                 \
+        try {                                                                              \
+            static_cast<void>(expression);                                                 \
+        } catch (const type & caught) {                                                    \
+            return caught.what();                                                          \
+        }                                                                                  \
+        pyllama_test::fail_check(__FILE__, __LINE__, #expression " did not throw " #type); \
     }()

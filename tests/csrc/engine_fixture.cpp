@@ -31,7 +31,9 @@ void token_writer::finish(const generation_result & result, frame_sink & sink) {
                                                         : "cancelled");
 }
 
-void token_writer::fail(const error & reason, frame_sink & sink) { sink.frame(std::string("error: ") + reason.what()); }
+void token_writer::fail(const error & reason, frame_sink & sink) {
+    sink.frame(std::string("error: ") + reason.what());
+}
 
 std::shared_ptr<const model> demo_model() {
     static const std::shared_ptr<const model> loaded = [] {
@@ -78,8 +80,8 @@ std::vector<llama_token> prompt(uint32_t seed, size_t n_tokens) {
     random_source random(seed);
     const llama_vocab * vocab = demo_model()->vocab();
     const std::string sum = std::to_string(10 + random.below(80)) + " + " + std::to_string(10 + random.below(80));
-    auto question = common_tokenize(
-        vocab, "<|im_start|>user\nWhat is " + sum + "?<|im_end|>\n<|im_start|>assistant\n", false, true);
+    auto question = common_tokenize(vocab, "<|im_start|>user\nWhat is " + sum + "?<|im_end|>\n<|im_start|>assistant\n",
+                                    false, true);
     if (question.size() >= n_tokens) {
         question.erase(question.begin(), question.end() - static_cast<std::ptrdiff_t>(n_tokens));
         return question;
@@ -97,7 +99,8 @@ std::vector<llama_token> prompt(uint32_t seed, size_t n_tokens) {
 
 namespace {
 
-template <typename Done> void wait_for(const submitted & handle, Done done) {
+template <typename Done>
+void wait_for(const submitted & handle, Done done) {
     const auto alarm = std::make_shared<waker>();
     handle.session->subscribe(alarm, 1);
     while (!done()) {

@@ -15,9 +15,9 @@ namespace pyllama_test {
 
 // What a test sees of its writer, and how it makes it misbehave. Set it up before the writer is used.
 struct writer_record {
-    std::string throw_at;              // "start", "pieces", "finish", "fail" or "flush"
-    bool hold_text = false;            // pieces() emits nothing: flush() and finish() do
-    double flush_ms = 0;               // with hold_text: what flush_due_ms() says while text waits
+    std::string throw_at;    // "start", "pieces", "finish", "fail" or "flush"
+    bool hold_text = false;  // pieces() emits nothing: flush() and finish() do
+    double flush_ms = 0;     // with hold_text: what flush_due_ms() says while text waits
     bool costly = false;
     std::atomic<size_t> n_sharing{0};  // what share_budget() said last
     std::atomic<int> n_flushes{0};
@@ -98,7 +98,8 @@ inline pyllama::piece text_piece(std::string text) {
 // A channel with its writer and session, as a request has them.
 struct recorded_channel {
     explicit recorded_channel(size_t capacity = 0)
-        : record(std::make_shared<writer_record>()), session(std::make_shared<pyllama::stream_session>(capacity)),
+        : record(std::make_shared<writer_record>()),
+          session(std::make_shared<pyllama::stream_session>(capacity)),
           channel(std::make_shared<pyllama::channel>(std::make_unique<recording_writer>(record), session)) {}
 
     std::string bytes() const { return session->read(session->read(0, 0).first_offset, SIZE_MAX).bytes; }

@@ -64,8 +64,9 @@ TEST(reasoning_and_content_are_told_apart_at_any_cut) {
 
 TEST(tool_calls_stream_with_one_stable_id) {
     const auto session = session_for(*qwen3(), tools);
-    const std::string text = "<think>\nx\n</think>\n\n<tool_call>\n{\"name\": \"get_time\", \"arguments\": {\"city\": "
-                             "\"Rome\"}}\n</tool_call>";
+    const std::string text =
+        "<think>\nx\n</think>\n\n<tool_call>\n{\"name\": \"get_time\", \"arguments\": {\"city\": "
+        "\"Rome\"}}\n</tool_call>";
     for (const size_t length : {size_t{1}, size_t{3}, size_t{7}, size_t{20}, text.size()}) {
         const answer result = run(session, *qwen3(), text, length);
         CHECK_EQ(result.calls.size(), 1u);
@@ -77,8 +78,9 @@ TEST(tool_calls_stream_with_one_stable_id) {
 }
 
 TEST(streaming_tells_the_same_as_one_parse_for_many_templates) {
-    static const char * const names[] = {"Qwen-Qwen3-0.6B", "Qwen-QwQ-32B", "Qwen-Qwen2.5-7B-Instruct",
-                                         "deepseek-ai-DeepSeek-R1-Distill-Qwen-32B", "GLM-4.6", "Qwen3-Coder"};
+    static const char * const names[] = {
+        "Qwen-Qwen3-0.6B", "Qwen-QwQ-32B", "Qwen-Qwen2.5-7B-Instruct", "deepseek-ai-DeepSeek-R1-Distill-Qwen-32B",
+        "GLM-4.6",         "Qwen3-Coder"};
     static const char * const texts[] = {"plain words, [brackets] and {braces}\n\nsecond",
                                          "<think>\nthought\n</think>\n\nanswer", "thought</think>answer"};
     random_source random(3);
@@ -148,7 +150,7 @@ TEST(parsing_waits_for_its_share_of_the_time) {
     const auto feed = [&](const char * text) { return parser.feed(cut(text, 100)); };
     CHECK_EQ(feed("<think>\none ").reasoning, "one ");  // nothing parsed yet: at once
     step = 0;
-    CHECK(feed("two ").empty());                      // 10 ms at 5 %: not for 200 ms
+    CHECK(feed("two ").empty());  // 10 ms at 5 %: not for 200 ms
     CHECK(parser.flush_due_ms() > 100);
     now += 500;
     CHECK_EQ(parser.flush_due_ms(), 0.0);

@@ -55,11 +55,17 @@ engine::decoder_factory failing_at(int call, decode_status how) {
 
 }  // namespace
 
-TEST(one_request_equals_a_plain_loop) { CHECK_EQ(alone(prompt(1, 300)), plain_loop(prompt(1, 300), n_predict, 1024)); }
+TEST(one_request_equals_a_plain_loop) {
+    CHECK_EQ(alone(prompt(1, 300)), plain_loop(prompt(1, 300), n_predict, 1024));
+}
 
-TEST(seventeen_requests_on_four_slots_of_a_unified_cache) { check_equal_among_others(true); }
+TEST(seventeen_requests_on_four_slots_of_a_unified_cache) {
+    check_equal_among_others(true);
+}
 
-TEST(seventeen_requests_on_four_slots_in_streams) { check_equal_among_others(false); }
+TEST(seventeen_requests_on_four_slots_in_streams) {
+    check_equal_among_others(false);
+}
 
 TEST(a_prefix_hit_changes_nothing) {
     engine target(demo_model(), engine_params(2, 2048, true));
@@ -207,7 +213,8 @@ TEST(random_orders_leak_no_slot_and_no_session) {
     std::vector<submitted> handles;
     for (int i = 0; i < 120; ++i) {
         const auto n_tokens = 1 + random.below(120);
-        handles.push_back(target.submit(request(prompt(random.below(4), n_tokens), static_cast<int>(random.below(30)))));
+        handles.push_back(
+            target.submit(request(prompt(random.below(4), n_tokens), static_cast<int>(random.below(30)))));
         if (random.one_in(3)) {
             target.cancel(handles[random.below(static_cast<uint32_t>(handles.size()))].control);
         }

@@ -16,10 +16,13 @@ TEST(escaping_reads_back_as_the_same_text) {
 }
 
 TEST(malformed_utf8_becomes_replacement_characters) {
-    CHECK_EQ(json_quoted("a\xFF" "b"), "\"a\xEF\xBF\xBD" "b\"");
-    CHECK_EQ(json_quoted("\xE2\x82"), "\"\xEF\xBF\xBD\"");                       // cut short: one
+    CHECK_EQ(json_quoted("a\xFF"
+                         "b"),
+             "\"a\xEF\xBF\xBD"
+             "b\"");
+    CHECK_EQ(json_quoted("\xE2\x82"), "\"\xEF\xBF\xBD\"");                              // cut short: one
     CHECK_EQ(json_quoted("\xED\xA0\x80"), "\"\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD\"");  // a surrogate
-    CHECK_EQ(json_quoted("\xC0\xAF"), "\"\xEF\xBF\xBD\xEF\xBF\xBD\"");          // overlong
+    CHECK_EQ(json_quoted("\xC0\xAF"), "\"\xEF\xBF\xBD\xEF\xBF\xBD\"");                  // overlong
     CHECK_EQ(json_quoted("\xF4\x90\x80\x80"), "\"\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD\"");
 }
 

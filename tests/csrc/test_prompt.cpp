@@ -98,9 +98,16 @@ TEST(continuing_has_rules) {
 }
 
 TEST(many_templates_take_many_conversations) {
-    static const char * const names[] = {"Qwen-Qwen3-0.6B", "Qwen-Qwen2.5-7B-Instruct", "Qwen-QwQ-32B",
-        "meta-llama-Llama-3.1-8B-Instruct", "deepseek-ai-DeepSeek-R1-Distill-Qwen-32B", "openai-gpt-oss-120b",
-        "GLM-4.6", "Kimi-K2-Thinking", "ibm-granite-granite-4.0", "Qwen3-Coder"};
+    static const char * const names[] = {"Qwen-Qwen3-0.6B",
+                                         "Qwen-Qwen2.5-7B-Instruct",
+                                         "Qwen-QwQ-32B",
+                                         "meta-llama-Llama-3.1-8B-Instruct",
+                                         "deepseek-ai-DeepSeek-R1-Distill-Qwen-32B",
+                                         "openai-gpt-oss-120b",
+                                         "GLM-4.6",
+                                         "Kimi-K2-Thinking",
+                                         "ibm-granite-granite-4.0",
+                                         "Qwen3-Coder"};
     static const char * const bodies[] = {
         R"({"messages":[{"role":"user","content":"hi"}]})",
         R"({"messages":[{"role":"system","content":"s"},{"role":"user","content":[{"type":"text","text":"hi"}]}]})",

@@ -13,9 +13,9 @@ namespace {
 
 // A reader as the HTTP layer is one: it reads only after its waker told it to.
 struct reader_outcome {
-    std::string bytes;      // gaps left out
-    uint64_t n_lost = 0;    // bytes in gaps
-    bool consistent = true; // what came is what was sent at these offsets
+    std::string bytes;       // gaps left out
+    uint64_t n_lost = 0;     // bytes in gaps
+    bool consistent = true;  // what came is what was sent at these offsets
 };
 
 reader_outcome read_to_the_end(stream_session & session, const std::string & expected, size_t max_bytes) {
@@ -53,11 +53,12 @@ std::string expected_bytes(int n_pieces) {
 }
 
 // The engine's part: each step pushes a piece to every channel, and notifies once.
-void generate(renderer & render, const std::vector<recorded_channel> & requests, int n_pieces,
-              const std::function<void(int)> & after_step = [](int) {}) {
+void generate(
+    renderer & render, const std::vector<recorded_channel> & requests, int n_pieces,
+    const std::function<void(int)> & after_step = [](int) {}) {
     for (int i = -1; i <= n_pieces; i++) {
         for (const recorded_channel & r : requests) {
-            const bool was_clean = i < 0           ? r.channel->push_start()
+            const bool was_clean = i < 0          ? r.channel->push_start()
                                    : i < n_pieces ? r.channel->push(text_piece(std::to_string(i)))
                                                   : r.channel->push_finish({});
             if (was_clean) {

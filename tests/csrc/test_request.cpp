@@ -10,9 +10,13 @@ namespace {
 
 const std::string hello = R"("messages":[{"role":"user","content":"hi"}])";
 
-std::string with(const std::string & member) { return "{" + hello + "," + member + "}"; }
+std::string with(const std::string & member) {
+    return "{" + hello + "," + member + "}";
+}
 
-chat_request parsed(const std::string & member) { return parse_chat_request(*qwen3(), with(member)); }
+chat_request parsed(const std::string & member) {
+    return parse_chat_request(*qwen3(), with(member));
+}
 
 // The field that the error names.
 std::string refused(const std::string & body) {
@@ -84,7 +88,8 @@ TEST(every_sampling_field_arrives) {
 }
 
 TEST(defaults_are_the_servers_and_null_is_absent) {
-    const auto r = parsed(R"("temperature":null,"max_tokens":null,"stop":null,"tools":null,"seed":null,"unknown":{"a":1})");
+    const auto r =
+        parsed(R"("temperature":null,"max_tokens":null,"stop":null,"tools":null,"seed":null,"unknown":{"a":1})");
     CHECK_EQ(r.sampling.temp, qwen3()->params().sampling.temp);
     CHECK_EQ(r.n_predict, -1);
     CHECK(r.random_seed);
@@ -141,7 +146,8 @@ TEST(errors_name_the_field) {
     CHECK_EQ(refused(with(R"("tools":[{"type":"function","function":{"name":"f","parameters":3}}])")),
              "tools[0].function.parameters");
     CHECK_EQ(refused(with(R"("reasoning_format":"odd")")), "reasoning_format");
-    CHECK_EQ(refused(with(R"("chat_template_kwargs":{"enable_thinking":"yes"})")), "chat_template_kwargs.enable_thinking");
+    CHECK_EQ(refused(with(R"("chat_template_kwargs":{"enable_thinking":"yes"})")),
+             "chat_template_kwargs.enable_thinking");
     CHECK_EQ(refused(with(R"("continue_final_message":true)")), "continue_final_message");
     CHECK_EQ(refused(with(R"("continue_final_message":3)")), "continue_final_message");
 }
@@ -166,7 +172,8 @@ TEST(grammars_and_schemas_are_compiled_before_anything_is_sent) {
 TEST(deep_nesting_is_refused_without_recursion) {
     CHECK_EQ(refused(with("\"x\":" + repeated("[", 1000000))), "");
     CHECK_EQ(refused("{\"messages\":[{\"role\":\"assistant\",\"tool_calls\":[{\"type\":\"function\",\"function\":{"
-                     "\"name\":\"f\",\"arguments\":\"" + repeated("[", 1000000) + "\"}}]}]}"),
+                     "\"name\":\"f\",\"arguments\":\"" +
+                     repeated("[", 1000000) + "\"}}]}]}"),
              "messages[0].tool_calls[0].function.arguments");
 }
 
@@ -174,7 +181,8 @@ TEST(mutated_bodies_are_answered_never_crash) {
     const std::string seed = with(R"("tools":[{"type":"function","function":{"name":"f","description":"d","parameters":
         {"type":"object","properties":{"a":{"type":"string","enum":["x","y"]}},"required":["a"]}}}],"tool_choice":"auto",
         "temperature":0.5,"stop":["a"],"logit_bias":{"5":1},"stream":true,"max_tokens":5,"chat_template_kwargs":{"a":[1]})");
-    static const char * const parts[] = {"null", "-1", "1e309", "\"\"", "{}", "[]", "true", ",", "\"", "\\u0000", "[[", "0.5"};
+    static const char * const parts[] = {"null", "-1", "1e309", "\"\"",    "{}", "[]",
+                                         "true", ",",  "\"",    "\\u0000", "[[", "0.5"};
     random_source random(11);
     size_t n_accepted = 0;
     for (int round = 0; round < 1500; ++round) {

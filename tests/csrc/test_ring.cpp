@@ -114,7 +114,7 @@ TEST(a_read_is_cut_at_an_events_end) {
     bytes.append("cccc");
     CHECK_EQ(bytes.read(0, 9), "aaaabbbb");
     CHECK_EQ(bytes.read(0, 8), "aaaabbbb");
-    CHECK_EQ(bytes.read(0, 1), "aaaa");   // at least one event
+    CHECK_EQ(bytes.read(0, 1), "aaaa");    // at least one event
     CHECK_EQ(bytes.read(2, 6), "aabbbb");  // from inside an event
     CHECK_EQ(bytes.read(12, 6), "");
     CHECK_EQ(bytes.read(13, 6), "");

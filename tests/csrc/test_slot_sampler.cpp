@@ -85,7 +85,9 @@ common_params_sampling seeded(uint32_t seed) {
 
 }  // namespace
 
-TEST(the_default_chain_gives_the_same_tokens) { check_equal_to_whole_row(seeded(1), 40, 11); }
+TEST(the_default_chain_gives_the_same_tokens) {
+    check_equal_to_whole_row(seeded(1), 40, 11);
+}
 
 TEST(a_small_top_k_gives_the_same_tokens) {
     auto sampling = seeded(2);

@@ -136,35 +136,35 @@ TEST(a_session_equals_its_model_under_random_operations) {
         uint64_t offset = 0;  // of a reader that may fall behind
         for (int step = 0; step < 400; step++) {
             switch (random.below(finished ? 2 : 8)) {
-            case 0:
-            case 1: {
-                const size_t max_bytes = random.below(100);
-                const read_result got = session.read(offset, max_bytes);
-                CHECK_EQ(got.lost, offset < got.first_offset);
-                CHECK(capacity != 0 || !got.lost);
-                if (!got.lost) {
-                    CHECK_EQ(got.bytes, all.substr(static_cast<size_t>(offset), got.bytes.size()));
-                    CHECK_EQ(got.bytes.empty(), offset == all.size());
-                    CHECK_EQ(got.next_offset, offset + got.bytes.size());
+                case 0:
+                case 1: {
+                    const size_t max_bytes = random.below(100);
+                    const read_result got = session.read(offset, max_bytes);
+                    CHECK_EQ(got.lost, offset < got.first_offset);
+                    CHECK(capacity != 0 || !got.lost);
+                    if (!got.lost) {
+                        CHECK_EQ(got.bytes, all.substr(static_cast<size_t>(offset), got.bytes.size()));
+                        CHECK_EQ(got.bytes.empty(), offset == all.size());
+                        CHECK_EQ(got.next_offset, offset + got.bytes.size());
+                    }
+                    CHECK_EQ(got.finished, finished && got.next_offset == all.size());
+                    CHECK(got.next_offset >= got.first_offset);
+                    offset = got.next_offset;
+                    break;
                 }
-                CHECK_EQ(got.finished, finished && got.next_offset == all.size());
-                CHECK(got.next_offset >= got.first_offset);
-                offset = got.next_offset;
-                break;
-            }
-            case 2:
-                if (random.one_in(40)) {
-                    session.finish(std::nullopt);
-                    finished = true;
+                case 2:
+                    if (random.one_in(40)) {
+                        session.finish(std::nullopt);
+                        finished = true;
+                    }
+                    break;
+                default: {
+                    std::string event(random.below(19), static_cast<char>('a' + step % 26));
+                    session.append(event);
+                    all += event;
+                    CHECK_EQ(session.end_offset(), all.size());
+                    CHECK(capacity == 0 || all.size() - session.read(0, 0).first_offset <= capacity);
                 }
-                break;
-            default: {
-                std::string event(random.below(19), static_cast<char>('a' + step % 26));
-                session.append(event);
-                all += event;
-                CHECK_EQ(session.end_offset(), all.size());
-                CHECK(capacity == 0 || all.size() - session.read(0, 0).first_offset <= capacity);
-            }
             }
         }
     }

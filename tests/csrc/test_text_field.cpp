@@ -30,7 +30,8 @@ std::unique_ptr<common_chat_session> session_for(const common_chat_templates & t
     const std::string body = std::string(R"({"messages":[{"role":"user","content":"hi"}])") +
                              (tools ? R"(,"tools":[{"type":"function","function":{"name":"get_time","parameters":
                                  {"type":"object","properties":{"city":{"type":"string"}}}}}])"
-                                    : "") + "}";
+                                    : "") +
+                             "}";
     const auto request = parse_chat_request(*qwen3(), body);
     try {
         return std::make_unique<common_chat_session>(&templates, qwen3()->vocab(), request.inputs);
@@ -41,8 +42,9 @@ std::unique_ptr<common_chat_session> session_for(const common_chat_templates & t
 
 // Words with what looks like tags, but is none.
 std::string prose(random_source & random, int n_words) {
-    static const char * const words[] = {" the", " caf\xC3\xA9", "\n", "\n\n", " a < b", " </b>", " [x]", " {", " }",
-                                         " get_time", " 1.5", " <thin", " \xF0\x9F\x98\x80", "|", " `code`", "final"};
+    static const char * const words[] = {
+        " the",   " caf\xC3\xA9",      "\n", "\n\n",    " a < b", " </b>", " [x]", " {", " }", " get_time", " 1.5",
+        " <thin", " \xF0\x9F\x98\x80", "|",  " `code`", "final"};
     std::string text = "So";
     for (int i = 0; i < n_words; ++i) {
         text += words[random.below(std::size(words))];
@@ -58,11 +60,13 @@ std::string answer_text(random_source & random, const common_chat_session & sess
     if (!tags.empty() && !random.one_in(4)) {
         const std::string & prefix = session.generation_prompt();
         const bool is_open = !start.empty() && prefix.rfind(start) != std::string::npos;
-        text += (is_open ? "" : start) + "\n" + prose(random, 12) + "\n" + tags[random.below(static_cast<uint32_t>(tags.size()))];
+        text += (is_open ? "" : start) + "\n" + prose(random, 12) + "\n" +
+                tags[random.below(static_cast<uint32_t>(tags.size()))];
     }
     text += "\n\n" + prose(random, 16);
-    static const char * const tails[] = {"", "<tool_call>\n{\"name\": \"get_time\", \"arguments\": {\"city\": \"Rome\"}}\n</tool_call>",
-                                         "[TOOL_CALLS]get_time[ARGS]{\"city\": \"Rome\"}", "<|im_end|>", "\n```\nx\n```\n"};
+    static const char * const tails[] = {
+        "", "<tool_call>\n{\"name\": \"get_time\", \"arguments\": {\"city\": \"Rome\"}}\n</tool_call>",
+        "[TOOL_CALLS]get_time[ARGS]{\"city\": \"Rome\"}", "<|im_end|>", "\n```\nx\n```\n"};
     return text + tails[random.below(std::size(tails))];
 }
 
@@ -136,12 +140,12 @@ TEST(a_field_goes_on_to_a_delimiter) {
         CHECK_EQ(found.end, end);
         CHECK_EQ(found.closed, closed);
     };
-    check("<abc", 4, false);           // what is before `begin` does not count
+    check("<abc", 4, false);            // what is before `begin` does not count
     check(" a < b </th b", 13, false);  // looks like one, and is none
-    check(" abc</thi", 4, false);      // may become one
+    check(" abc</thi", 4, false);       // may become one
     check(" abc</think>def", 4, true);
     check(" a<tool></think>", 2, true);
-    check(" caf\xC3", 4, false);       // a cut character
+    check(" caf\xC3", 4, false);  // a cut character
     check(" caf\xC3 and more", 4, true);
     check(" ", 1, false);
     CHECK_EQ(read_field(" anything </think>", 0, {}).end, 18u);

@@ -88,8 +88,7 @@ TEST(a_small_stack_is_raised_to_the_systems_least) {
 }
 
 TEST(a_stack_that_no_system_has_is_an_error) {
-    const std::string message =
-        CHECK_THROWS(error, named_thread({"impossible", size_t{1} << 62}, [] {}));
+    const std::string message = CHECK_THROWS(error, named_thread({"impossible", size_t{1} << 62}, [] {}));
     CHECK(message.find("impossible") != std::string::npos);
 }
 

@@ -66,7 +66,9 @@ std::string joined(const std::vector<common_json> & events, const char * member)
     return all;
 }
 
-const common_json & choice(const common_json & event) { return event.at("choices").at(size_t{0}); }
+const common_json & choice(const common_json & event) {
+    return event.at("choices").at(size_t{0});
+}
 
 }  // namespace
 
