@@ -9,8 +9,9 @@ fraction of the usual cost.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
 from typing import Any
 
@@ -43,6 +44,12 @@ class ChunkWriter:
         return True
 
 
+async def _until_cancelled(coro: Coroutine[Any, Any, Any]) -> None:
+    # A handler that ends as cancelled is an error to asyncio's streams, which log it (before Python 3.12).
+    with contextlib.suppress(asyncio.CancelledError):
+        await coro
+
+
 class ServerLoop(asyncio.SelectorEventLoop):
     """A selector loop that remembers its servers and the transports of their connections."""
 
@@ -55,9 +62,10 @@ class ServerLoop(asyncio.SelectorEventLoop):
 
     def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
         """As the base class; the task that handles a new connection is remembered."""
-        task = super().create_task(coro, **options)
-        if self.__handlers is not None:
-            self.__handlers.append(task)
+        if self.__handlers is None:
+            return super().create_task(coro, **options)
+        task = super().create_task(_until_cancelled(coro), **options)
+        self.__handlers.append(task)
         return task
 
     async def create_server(  # type: ignore[override]
