@@ -1,7 +1,10 @@
 // Guards in front of llama.cpp's recursive parsers: what passes here cannot exhaust a thread's stack.
 #include <algorithm>
+#include <cctype>
+#include <cmath>
 #include <memory>
 #include <set>
+#include <vector>
 
 #include "errors.h"
 #include "request.h"
@@ -10,6 +13,8 @@ namespace pyllama {
 
 void check_json_depth(std::string_view json, int limit, const std::string & field) {
     int depth = 0;
+    std::vector<size_t> n_members;  // per open object or list
+    std::vector<bool> is_object;
     bool in_string = false;
     for (size_t i = 0; i < json.size(); ++i) {
         const char c = json[i];
@@ -27,8 +32,21 @@ void check_json_depth(std::string_view json, int limit, const std::string & fiel
                                       std::to_string(limit) + " levels",
                                   field);
             }
+            n_members.push_back(1);
+            is_object.push_back(c == '{');
         } else if (c == ']' || c == '}') {
             --depth;
+            if (!n_members.empty()) {
+                n_members.pop_back();
+                is_object.pop_back();
+            }
+        } else if (c == ',' && !is_object.empty() && is_object.back() &&
+                   ++n_members.back() > request_limits::n_json_members) {
+            // llama-common keeps members in a list: the time they take grows with the square of their number.
+            throw bad_request((field.empty() ? "the request body" : "'" + field + "'") +
+                                  " has an object with more than " + std::to_string(request_limits::n_json_members) +
+                                  " members",
+                              field);
         }
     }
 }
@@ -59,7 +77,30 @@ void scan_schema(const common_json & node, const std::string & field, std::set<s
 struct grammar_shape {
     int depth = 0;  // deepest nesting of parentheses
     size_t n_rules = 0;
+    bool backward_repetition = false;  // {3,1}: llama.cpp's parser would not come to an end
 };
+
+// Reads the repetition that starts at `at`, a '{'.
+bool runs_backward(const std::string & grammar, size_t at) {
+    size_t i = at + 1;
+    const auto number = [&](double otherwise) {
+        double value = 0;
+        bool any = false;
+        for (; i < grammar.size() && (std::isdigit(static_cast<unsigned char>(grammar[i])) || grammar[i] == ' '); ++i) {
+            if (grammar[i] != ' ') {
+                value = value * 10 + (grammar[i] - '0');
+                any = true;
+            }
+        }
+        return any ? value : otherwise;
+    };
+    const double least = number(0);
+    if (i >= grammar.size() || grammar[i] != ',') {
+        return false;
+    }
+    ++i;
+    return number(HUGE_VAL) < least;
+}
 
 // Looks past literals, character classes and comments as llama.cpp's GBNF parser does.
 grammar_shape measure_grammar(const std::string & grammar) {
@@ -83,6 +124,7 @@ grammar_shape measure_grammar(const std::string & grammar) {
             case '(': shape.depth = std::max(shape.depth, ++depth); break;
             case ')': --depth; break;
             case '=': ++shape.n_rules; break;
+            case '{': shape.backward_repetition |= runs_backward(grammar, i); break;
             default: break;
         }
     }
@@ -121,6 +163,9 @@ void check_grammar(const model & model, const std::string & grammar, const std::
         throw bad_request("'" + field + "' nests parentheses deeper than " +
                               std::to_string(request_limits::grammar_depth) + " levels",
                           field);
+    }
+    if (shape.backward_repetition) {
+        throw bad_request("'" + field + "' has a repetition whose most is below its least", field);
     }
     if (shape.n_rules > request_limits::n_grammar_rules) {
         throw bad_request("'" + field + "' gives a grammar of more than " +
