@@ -17,22 +17,32 @@ namespace pyllama {
 
 namespace {
 
+void require_compilable(const std::string & schema, const std::string & field) {
+    if (schema.empty()) {
+        return;
+    }
+    try {
+        json_schema_to_grammar(common_json::parse(schema));
+    } catch (const std::exception & e) {
+        throw bad_request("'" + field + "' cannot be compiled: " + e.what(), field);
+    }
+}
+
 common_chat_session apply_template(const model & model, const chat_request & request) {
     common_chat_session_params session_params;
     session_params.echo = request.echo;
     try {
         return {model.templates(), model.vocab(), request.inputs, session_params};
     } catch (const std::exception & e) {
-        // A schema is compiled in here too; tell the two apart by compiling it alone.
-        if (!request.json_schema.empty()) {
-            try {
-                json_schema_to_grammar(common_json::parse(request.json_schema));
-            } catch (const std::exception & schema_error) {
-                throw bad_request("'" + request.schema_field + "' cannot be compiled: " + schema_error.what(),
-                                  request.schema_field);
-            }
+        // Schemas are compiled in here too; tell the reasons apart by compiling each alone.
+        require_compilable(request.json_schema, request.schema_field);
+        for (size_t i = 0; i < request.inputs.tools.size(); ++i) {
+            require_compilable(request.inputs.tools[i].parameters,
+                               "tools[" + std::to_string(i) + "].function.parameters");
         }
-        throw bad_request(std::string("the chat template cannot render this request: ") + e.what(), "messages");
+        std::string reason = e.what();  // many lines, with a piece of the template
+        std::replace(reason.begin(), reason.end(), '\n', ' ');
+        throw bad_request("the chat template cannot render these 'messages': " + reason, "messages");
     }
 }
 

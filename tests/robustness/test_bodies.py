@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -98,6 +99,49 @@ def test_body_in_tiny_chunks(running: LiveServer) -> None:
     assert status == 200, answer
 
 
+BAD_SCHEMAS: list[Any] = [
+    {"type": "no such type"},
+    {"type": 1},
+    {"$ref": "#/definitions/missing"},
+    {"$ref": "https://example.com/schema.json"},
+    {"$ref": 1},
+    {"type": "string", "pattern": "a(b"},
+    {"type": "string", "pattern": "no anchors"},
+    {"type": "string", "pattern": "^" + "(" * 5000 + "$"},
+    {"type": "object", "properties": {f"p{i}": {} for i in range(1000)}},
+    {"type": "string", "minLength": 10**9},
+    {"type": "array", "items": {}, "minItems": 10**9},
+    {"type": "integer", "minimum": 10, "maximum": 1},
+    {"enum": []},
+    {"allOf": [1]},
+    {"anyOf": 1},
+    {"properties": 1, "type": "object"},
+    {"const": {"a": "b" * 300_000}},
+]
+
+
+@pytest.mark.parametrize("schema", BAD_SCHEMAS, ids=lambda schema: json.dumps(schema)[:40])
+def test_schema_that_may_not_compile(running: LiveServer, schema: Any) -> None:
+    """llama.cpp compiles some of these; whatever it says, the answer has one of two forms."""
+    tool = {
+        "type": "function",
+        "function": {"name": "f", "parameters": {"type": "object", "properties": {"a": schema}}},
+    }
+    forms: list[tuple[str, dict[str, Any]]] = [
+        ("json_schema", {"json_schema": schema}),
+        ("response_format", {"response_format": {"type": "json_schema", "json_schema": {"schema": schema}}}),
+        ("response_format", {"response_format": {"type": "json_object", "schema": schema}}),
+        ("tools", {"tools": [tool], "tool_choice": "required"}),
+    ]
+    for field, body in forms:
+        status, answer = running.chat(**body)
+        if status != 200:
+            check_error(status, answer)
+            error = answer["error"]
+            too_long = error["type"] == "exceed_context_size_error"  # the template prints a tool's schema
+            assert too_long or error.get("param", "").startswith(field), answer
+
+
 @pytest.mark.parametrize("field", ["json_schema", "response_format"])
 def test_schema_that_does_not_compile(running: LiveServer, field: str) -> None:
     schema = {"$ref": "#/definitions/missing"}
@@ -170,6 +214,24 @@ def test_logit_bias_beyond_the_vocabulary(running: LiveServer) -> None:
     for bias in (1e30, -1e30):
         status, answer = running.chat(logit_bias={"1": bias})
         check_error(status, answer, param="logit_bias")
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["{{ raise_exception('never\\nthis way') }}", "{{ messages[99].content.missing }}", "{{ 1 / 0 }}"],
+)
+def test_template_that_raises(tmp_path: Path, template: str) -> None:
+    path = tmp_path / "template.jinja"
+    # llama.cpp tries a template on examples when it loads: fail on what only a client says.
+    path.write_text(
+        "{% if messages[0].content == 'What is 17 + 25?' %}" + template + "{% else %}a{% endif %}"
+    )
+    with LiveServer("--chat-template-file", str(path), ordinary="hello") as server:
+        status, answer = server.chat()
+        if status != 200:  # llama.cpp's Jinja gives nothing for a missing member
+            check_error(status, answer, param="messages")
+            assert "template" in answer["error"]["message"]
+        server.check_settled()
 
 
 def test_everything_is_settled_after_all_this(server: LiveServer) -> None:
