@@ -34,7 +34,7 @@ class frame_writer {
 
     // At most one of finish() and fail() is called, last, and only after start(). fail() appends the dialect's
     // error event. A request that fails before its start gets no fail(): no bytes were sent, and the HTTP layer
-    // answers with a status instead. Nor does a writer that has thrown: it is destroyed.
+    // answers with a status instead. A writer that has thrown gets fail() as its last call and is destroyed.
     virtual void finish(const generation_result & result, frame_sink & sink) = 0;
     virtual void fail(const error & reason, frame_sink & sink) = 0;
 

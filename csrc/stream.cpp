@@ -191,8 +191,11 @@ bool channel::render() {
     try {
         write(taken, sink);
     } catch (...) {
-        // Where fail() itself threw, the engine's reason says more.
-        end(taken.failure ? std::move(taken.failure) : writer_error());
+        if (taken.failure) {
+            end(std::move(taken.failure));  // fail() itself threw: the engine's reason says more
+        } else {
+            give_up(writer_error(), sink);
+        }
     }
     if (sink.changed || started_ != was_started || finished_) {
         session_->wake();
@@ -212,7 +215,7 @@ void channel::flush() {
     try {
         writer_->flush(sink);
     } catch (...) {
-        end(writer_error());
+        give_up(writer_error(), sink);
     }
     if (sink.changed || finished_) {
         session_->wake();
@@ -253,6 +256,18 @@ void channel::write(events & taken, session_sink & sink) {
         }
         end(std::move(taken.failure));
     }
+}
+
+// The writer threw. A client that has had bytes is told so, as far as the writer still can.
+void channel::give_up(error reason, session_sink & sink) {
+    if (started_) {
+        try {
+            writer_->fail(reason, sink);
+        } catch (...) {
+            sink.changed = true;  // the session's failure() is all there is
+        }
+    }
+    end(std::move(reason));
 }
 
 void channel::start_writer(session_sink & sink) {

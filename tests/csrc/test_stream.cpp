@@ -260,7 +260,10 @@ TEST(an_exception_of_the_writer_ends_the_session) {
         CHECK_EQ(r.session->state(), session_state::finished);
         CHECK(r.session->failure().has_value());
         CHECK_EQ(r.session->failure()->kind, error_kind::engine);
-        CHECK_EQ(std::string(r.session->failure()->what()), std::string("thrown by ") + where);
+        const std::string reason = std::string("thrown by ") + where;
+        CHECK_EQ(std::string(r.session->failure()->what()), reason);
+        // The client had bytes already: it is told.
+        CHECK(r.bytes().find("<fail " + reason + ">") != std::string::npos);
         CHECK(r.record->destroyed);
     }
 }
