@@ -14,10 +14,10 @@
 namespace pyllama {
 
 struct request_limits {
-    static constexpr int json_depth = 128;      // nesting of the body, of a tool call's arguments
+    static constexpr int json_depth = 128;          // nesting of the body, of a tool call's arguments
     static constexpr size_t n_json_members = 4096;  // of one object in them
-    static constexpr size_t n_stop = 64;        // stop strings
-    static constexpr size_t stop_bytes = 4096;  // of one stop string
+    static constexpr size_t n_stop = 64;            // stop strings
+    static constexpr size_t stop_bytes = 4096;      // of one stop string
     static constexpr size_t n_tools = 512;
     static constexpr size_t schema_bytes = 1 << 18;     // of one JSON schema
     static constexpr size_t n_schema_properties = 512;  // of one object
@@ -53,7 +53,8 @@ struct chat_request {
 // Throws error(invalid_request).
 chat_request parse_chat_request(const model & model, std::string_view body);
 
-// Throws when brackets nest deeper than `limit`, or an object has too many members. Linear, no recursion, so it may see any text.
+// Throws when brackets nest deeper than `limit`, or an object has too many members. Linear, no recursion, so it may see
+// any text.
 void check_json_depth(std::string_view json, int limit, const std::string & field);
 
 // Throws when a grammar is too large for llama.cpp's recursive parser, or does not compile; `field` is named.

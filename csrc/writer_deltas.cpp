@@ -4,9 +4,6 @@
 
 namespace pyllama {
 
-writer_deltas::writer_deltas(answer_format format, chat_parser parser)
-    : format_(std::move(format)), parser_(std::move(parser)) {}
-
 void writer_deltas::start(frame_sink & sink) {
     line_ = R"({"type":"start","id":)";
     append_quoted(line_, format_.id);
@@ -19,21 +16,6 @@ void writer_deltas::progress(const prefill_progress & progress, frame_sink & sin
     append_progress(line_, progress);
     line_ += "}\n";
     sink.frame(line_);
-}
-
-void writer_deltas::pieces(std::vector<piece> & batch, frame_sink & sink) {
-    if (format_.logprobs) {
-        append_logprobs(logprobs_, *format_.loaded_model, batch);
-    }
-    if (const generation_timings * timings = newest_timings(batch)) {
-        timings_ = ",\"timings\":";
-        append_timings(timings_, *timings);
-    }
-    write(parser_.feed(batch), sink);
-}
-
-void writer_deltas::flush(frame_sink & sink) {
-    write(parser_.flush(), sink);
 }
 
 void writer_deltas::write(const chat_delta & delta, frame_sink & sink) {

@@ -6,8 +6,7 @@
 namespace pyllama {
 
 writer_openai_stream::writer_openai_stream(answer_format format, chat_parser parser)
-    : format_(std::move(format)),
-      parser_(std::move(parser)),
+    : delta_writer(std::move(format), std::move(parser)),
       members_("," + envelope_members(format_, "chat.completion.chunk")) {}
 
 void writer_openai_stream::open_chunk() {
@@ -43,21 +42,6 @@ void writer_openai_stream::progress(const prefill_progress & progress, frame_sin
     append_progress(chunk_, progress);
     chunk_.append("}").append(sse::event_end);
     sink.frame(chunk_);
-}
-
-void writer_openai_stream::pieces(std::vector<piece> & batch, frame_sink & sink) {
-    if (format_.logprobs) {
-        append_logprobs(logprobs_, *format_.loaded_model, batch);
-    }
-    if (const generation_timings * timings = newest_timings(batch)) {
-        timings_ = ",\"timings\":";
-        append_timings(timings_, *timings);
-    }
-    write(parser_.feed(batch), sink);
-}
-
-void writer_openai_stream::flush(frame_sink & sink) {
-    write(parser_.flush(), sink);
 }
 
 void writer_openai_stream::write(const chat_delta & delta, frame_sink & sink) {
