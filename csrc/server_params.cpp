@@ -94,14 +94,6 @@ void print_own_usage(int, char **) {
 
 }  // namespace
 
-std::vector<std::string> own_flags_help() {
-    std::vector<std::string> lines;
-    for (const auto & flag : own_flags) {
-        lines.push_back(std::string(flag.name) + "\t" + flag.environment + "\t" + flag.help);
-    }
-    return lines;
-}
-
 server_params parse_server_params(const std::vector<std::string> & args) {
     server_params params;
     for (const auto & flag : own_flags) {

@@ -25,9 +25,6 @@ struct server_params {
 // error(invalid_request) with one line.
 server_params parse_server_params(const std::vector<std::string> & args);
 
-// Our own flags, for --help: lines of "flag\tenvironment variable\tmeaning".
-std::vector<std::string> own_flags_help();
-
 // Slots and KV mode as llama-server resolves them: -np unset means four slots on one unified KV cache.
 void resolve_parallel(common_params & params);
 

@@ -57,10 +57,6 @@ slot_sampler::slot_sampler(const llama_vocab * vocab, const generation_params & 
     }
 }
 
-uint32_t slot_sampler::seed() const {
-    return llama_sampler_get_seed(chain_.get());
-}
-
 bool slot_sampler::grammar_applies() const {
     return grammar_ && !(grammar_lazy_ && reasoning_.inside());
 }
@@ -89,6 +85,15 @@ void slot_sampler::candidates(const float * row, bool whole_row) {
     const int32_t wanted = greedy_ ? 1 : first_top_k_;
     if (whole_row || wanted == 0 || static_cast<size_t>(wanted) + biases_.size() > static_cast<size_t>(n_vocab_) / 4) {
         apply_biases_to_all(row);
+        return;
+    }
+    if (greedy_ && biases_.empty()) {
+        const llama_token best = select_greedy(row, n_vocab_);
+        candidates_.clear();
+        if (best != LLAMA_TOKEN_NULL) {
+            candidates_.push_back({best, row[best], 0.0f});
+        }
+        sorted_ = true;
         return;
     }
     // After the biases, the best `wanted` are among the biased tokens and the best `wanted` of the others.

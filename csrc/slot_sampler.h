@@ -30,7 +30,6 @@ class slot_sampler {
     piece_logprobs logprobs(const float * row, llama_token token, int32_t n_top);
 
     const reasoning_tracker & reasoning() const { return reasoning_; }
-    uint32_t seed() const;
 
   private:
     bool grammar_applies() const;

@@ -14,7 +14,6 @@ cdef extern from "server_params.h" namespace "pyllama" nogil:
 
     c_server_params c_parse_server_params "pyllama::parse_server_params"(const vector[string] & args) \
         except +raise_captured
-    vector[string] c_own_flags_help "pyllama::own_flags_help"() except +raise_captured
 
 cdef extern from "params_json.h" namespace "pyllama" nogil:
     string c_params_json "pyllama::params_json"(const c_server_params & params) except +raise_captured

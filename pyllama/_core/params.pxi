@@ -39,8 +39,3 @@ cdef class ServerParams:
     def as_dict(self) -> dict:
         """Return the values that the server needs; sizes in bytes, times in seconds."""
         return _json.loads(c_params_json(self.params))
-
-    @staticmethod
-    def own_flags() -> list:
-        """Return (flag, environment variable, meaning) of pyllama's own flags."""
-        return [tuple(_text(line).split("\t")) for line in c_own_flags_help()]

@@ -71,8 +71,8 @@ cdef class Stream:
     def read(self, uint64_t offset, size_t max_bytes=262144) -> tuple:
         """Return (bytes, next offset, finished, first kept offset or None); never waits.
 
-        The last is set when the ring overtook ``offset``: bytes before it are gone. Raises InvalidRequestError
-        when the offset lies beyond the end.
+        The last is set when the ring overtook ``offset``: bytes before it are gone. An
+        offset beyond the end gives nothing until the stream gets there.
         """
         cdef c_read_result result
         result = deref(self.handle.session).read(offset, max_bytes)

@@ -108,6 +108,7 @@ TEST(biases_give_the_same_tokens) {
 TEST(greedy_gives_the_same_tokens) {
     auto sampling = seeded(4);
     sampling.temp = 0.0f;
+    check_equal_to_whole_row(sampling, 20, 14);
     sampling.logit_bias = {{100, 12.0f}, {200, never}};
     check_equal_to_whole_row(sampling, 20, 14);
 }
