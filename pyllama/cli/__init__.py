@@ -1,0 +1,52 @@
+"""The commands ``pyllama`` and ``pyllama-server``: one module per subcommand, loaded when it is called."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.metadata import version
+
+__all__ = ["main", "server_main"]
+
+# Each module has ``run(args) -> exit code``.
+_COMMANDS = {
+    "serve": ("pyllama.cli.serve", "[flags]", "serve the OpenAI API; flags as of llama-server"),
+    "info": ("pyllama.cli.info", "[--json]", "show the version, llama.cpp's build, backends and devices"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``pyllama``; return the exit code."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    if args and args[0] in _COMMANDS:
+        return _run(args[0], args[1:])
+    if args in (["--version"], ["-V"]):
+        print(f"pyllama {version('pyllama-engine')}")
+        return 0
+    if args in (["--help"], ["-h"]):
+        print(_usage(), end="")
+        return 0
+    if args:
+        print(f"pyllama: unknown command or argument: {' '.join(args)}", file=sys.stderr)
+    print(_usage(), end="", file=sys.stderr)
+    return 2
+
+
+def server_main(argv: Sequence[str] | None = None) -> int:
+    """Run ``pyllama-server``; return the exit code."""
+    return _run("serve", list(sys.argv[1:] if argv is None else argv))
+
+
+def _run(command: str, args: list[str]) -> int:
+    code: int = import_module(_COMMANDS[command][0]).run(args)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return code
+
+
+def _usage() -> str:
+    lines = [
+        f"{'pyllama ' + name + ' ' + args:<30} {what}" for name, (_, args, what) in _COMMANDS.items()
+    ] + ["pyllama --version"]
+    return "usage: " + "\n       ".join(lines) + "\n"
