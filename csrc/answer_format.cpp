@@ -1,6 +1,7 @@
 #include "answer_format.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "build-info.h"
 #include "json_text.h"
@@ -9,7 +10,9 @@ namespace pyllama {
 
 namespace {
 
-void append_token(std::string & out, const model & model, llama_token token, const float * logprob) {
+// The token's id and text, and its logprob or probability: null when there is none.
+void append_token(std::string & out, const model & model, llama_token token, const float * logprob,
+                  bool as_probability) {
     const std::string text = model.piece(token, true);
     out += "\"id\":";
     append_integer(out, token);
@@ -17,9 +20,9 @@ void append_token(std::string & out, const model & model, llama_token token, con
     append_quoted(out, text);
     out += ",\"bytes\":";
     append_bytes(out, text);
-    out += ",\"logprob\":";
+    out += as_probability ? ",\"prob\":" : ",\"logprob\":";
     if (logprob != nullptr) {
-        append_number(out, *logprob);
+        append_number(out, as_probability ? std::exp(*logprob) : *logprob);
     } else {
         out += "null";
     }
@@ -104,20 +107,20 @@ const generation_timings * newest_timings(const std::vector<piece> & batch) {
     return found != batch.rend() ? found->timings.get() : nullptr;
 }
 
-void append_logprobs(std::string & out, const model & model, const std::vector<piece> & batch) {
+void append_logprobs(std::string & out, const model & model, const std::vector<piece> & batch, bool as_probabilities) {
     for (const piece & value : batch) {
         if (value.token == LLAMA_TOKEN_NULL) {
             continue;
         }
         out += out.empty() ? "{" : ",{";
         // A forced token was not sampled: it has no probability.
-        append_token(out, model, value.token, value.logprobs ? &value.logprobs->logprob : nullptr);
-        out += ",\"top_logprobs\":[";
+        append_token(out, model, value.token, value.logprobs ? &value.logprobs->logprob : nullptr, as_probabilities);
+        out += as_probabilities ? ",\"top_probs\":[" : ",\"top_logprobs\":[";
         if (value.logprobs) {
             bool first = true;
             for (const token_logprob & alternative : value.logprobs->top) {
                 out += first ? "{" : ",{";
-                append_token(out, model, alternative.token, &alternative.logprob);
+                append_token(out, model, alternative.token, &alternative.logprob, as_probabilities);
                 out += '}';
                 first = false;
             }

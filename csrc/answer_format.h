@@ -46,7 +46,9 @@ void append_progress(std::string & out, const prefill_progress & progress);
 const generation_timings * newest_timings(const std::vector<piece> & batch);
 
 // The elements of a logprobs "content" list, comma separated: one per piece, also onto an `out` that has some.
-void append_logprobs(std::string & out, const model & model, const std::vector<piece> & batch);
+// `as_probabilities`: "prob" and "top_probs", from 0 to 1, instead of logarithms.
+void append_logprobs(std::string & out, const model & model, const std::vector<piece> & batch,
+                     bool as_probabilities = false);
 
 // [{"index":...,"id":...,"type":"function","function":{...}}]: only the members that have a value.
 void append_tool_call_delta(std::string & out, const tool_call_delta & delta);

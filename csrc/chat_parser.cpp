@@ -52,7 +52,7 @@ double chat_parser::steady_ms() {
 
 chat_parser::chat_parser(const common_chat_session & session, const llama_vocab * vocab,
                          const chat_parser_options & options, clock now)
-    : incremental_(options.incremental), now_(std::move(now)) {
+    : plain_(options.plain), incremental_(options.incremental), now_(std::move(now)) {
     params_.format = session.format();
     params_.parser = session.parser();
     const std::string & prefix = session.generation_prompt();

@@ -33,6 +33,7 @@ struct chat_delta {
 
 struct chat_parser_options {
     bool echo = false;        // repeat the text of a continued message
+    bool plain = false;       // all text is content, as it is
     bool incremental = true;  // false: parse once, in finish()
 };
 

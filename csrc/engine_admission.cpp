@@ -84,6 +84,7 @@ void engine::assign(slot & target, std::unique_ptr<generation> next) {
     metrics_.n_cached_tokens += static_cast<uint64_t>(kept);
     target.running = std::move(next);
     target.assigned = ++clock_;
+    target.running->note_slot(target.id);
     target.running->start(renderer_, kept);
     const std::lock_guard<std::mutex> lock(mutex_);
     n_idle_--;

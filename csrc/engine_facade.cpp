@@ -35,6 +35,15 @@ std::shared_ptr<prepared_request> prepare(engine & target, const std::string & b
     return std::make_shared<prepared_request>(prepare_chat(target.shared_model(), body, which, limits));
 }
 
+std::shared_ptr<prepared_request> prepare_raw(engine & target, const std::string & body, dialect which) {
+    const prompt_limits limits{target.n_ctx_slot()};
+    return std::make_shared<prepared_request>(prepare_completion(target.shared_model(), body, which, limits));
+}
+
+std::string answer_text(engine & target, text_request kind, const std::string & body) {
+    return answer(*target.shared_model(), kind, body);
+}
+
 std::string content_type(const prepared_request & prepared) {
     return std::string(prepared.writer->content_type());
 }

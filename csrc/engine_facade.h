@@ -6,6 +6,7 @@
 #include <string>
 
 #include "engine.h"
+#include "text_requests.h"
 
 namespace pyllama {
 
@@ -14,6 +15,10 @@ std::shared_ptr<engine> make_engine(const server_params & params);
 
 // prepare_chat with the engine's limits: milliseconds.
 std::shared_ptr<prepared_request> prepare(engine & target, const std::string & body, dialect which);
+// prepare_completion in the same way.
+std::shared_ptr<prepared_request> prepare_raw(engine & target, const std::string & body, dialect which);
+// Answers what needs the model's text side only: milliseconds.
+std::string answer_text(engine & target, text_request kind, const std::string & body);
 std::string content_type(const prepared_request & prepared);
 
 submitted submit(engine & target, prepared_request & prepared);

@@ -20,6 +20,7 @@ generation::generation(std::shared_ptr<const model> model, prepared_request && p
       tokens_(std::move(prepared.tokens)),
       n_prompt_(static_cast<int32_t>(tokens_.size())),
       sampler_(model_->vocab(), params_),
+      indent_(params_.n_indent),
       hold_(params_.stop),
       channel_(
           std::make_shared<channel>(std::move(prepared.writer), std::make_shared<stream_session>(stream_capacity))),
@@ -65,7 +66,9 @@ void generation::sample(const float * row) {
     try {
         sampled_ = sampler_.sample(row);
         if (params_.n_logprobs >= 0) {
-            sampled_logprobs_ = std::make_unique<piece_logprobs>(sampler_.logprobs(row, sampled_, params_.n_logprobs));
+            sampled_logprobs_ = std::make_unique<piece_logprobs>(
+                params_.post_sampling_probs ? sampler_.final_logprobs(sampled_, params_.n_logprobs)
+                                            : sampler_.logprobs(row, sampled_, params_.n_logprobs));
         }
         sampler_.accept(sampled_);
     } catch (const error & reason) {
@@ -120,10 +123,13 @@ bool generation::advance(int32_t n_ctx_slot, renderer & render) {
         if (params_.timings_per_token) {
             next.timings = std::make_unique<generation_timings>(timings_);
         }
+        const size_t n_indented = indent_.accept(next.text);
+        const bool ill_indented = n_indented < next.text.size();
+        next.text.resize(n_indented);
         if (const std::string * stop = hold_.add(std::move(next), pieces)) {
             reason_ = finish_reason::stop;
             stop_string_ = *stop;
-        } else if (limit_reached(n_ctx_slot)) {
+        } else if (ill_indented || limit_reached(n_ctx_slot)) {
             reason_ = finish_reason::length;
             hold_.flush(pieces);
         }
@@ -154,6 +160,7 @@ void generation::finish(finish_reason reason, renderer & render) {
     result.stop_string = std::move(stop_string_);
     result.n_prompt_tokens = n_prompt_;
     result.n_reasoning_tokens = sampler_.reasoning().n_tokens();
+    result.id_slot = id_slot_;
     result.truncated = truncated_;
     result.timings = timings_;
     if (channel_->push_finish(std::move(result))) {

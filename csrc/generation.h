@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "indent_rule.h"
 #include "renderer.h"
 #include "slot_sampler.h"
 #include "stream.h"
@@ -40,6 +41,9 @@ class generation {
     const std::shared_ptr<channel> & output() const { return channel_; }
     const std::shared_ptr<generation_control> & control() const { return control_; }
     bool cancelled() const { return control_->cancelled.load(std::memory_order_relaxed); }
+
+    // The slot it is in.
+    void note_slot(int32_t id) { id_slot_ = id; }
 
     // The request got a slot. The first time, the stream starts.
     void start(renderer & render, int32_t n_cached);
@@ -74,6 +78,7 @@ class generation {
     std::vector<llama_token> tokens_;
     int32_t n_prompt_;
     slot_sampler sampler_;
+    indent_rule indent_;
     text_hold hold_;
     std::shared_ptr<channel> channel_;
     std::shared_ptr<generation_control> control_;
@@ -83,6 +88,7 @@ class generation {
     std::optional<error> failure_;
     std::optional<finish_reason> reason_;
     std::string stop_string_;
+    int32_t id_slot_ = -1;
     bool truncated_ = false;
     bool started_ = false;
     clock::time_point started_at_;

@@ -2,10 +2,11 @@
 
 #include <algorithm>
 #include <ctime>
+#include <limits>
 
 #include "chat_parser.h"
 #include "errors.h"
-#include "json-schema-to-grammar.h"
+#include "prompt_settings.h"
 #include "random_id.h"
 #include "request.h"
 #include "tokenize.h"
@@ -16,17 +17,6 @@
 namespace pyllama {
 
 namespace {
-
-void require_compilable(const std::string & schema, const std::string & field) {
-    if (schema.empty()) {
-        return;
-    }
-    try {
-        json_schema_to_grammar(common_json::parse(schema));
-    } catch (const std::exception & e) {
-        throw bad_request("'" + field + "' cannot be compiled: " + e.what(), field);
-    }
-}
 
 common_chat_session apply_template(const model & model, const chat_request & request) {
     common_chat_session_params session_params;
@@ -56,23 +46,8 @@ void set_grammar(const model & model, const chat_request & request, const common
     }
     if (!session.grammar().empty()) {
         field = request.json_schema.empty() ? "tools" : request.schema_field;
-    } else if (!request.json_schema.empty()) {
-        // A template without a parser of its own.
-        field = request.schema_field;
-        try {
-            sampling.grammar = {COMMON_GRAMMAR_TYPE_OUTPUT_FORMAT,
-                                json_schema_to_grammar(common_json::parse(request.json_schema))};
-        } catch (const std::exception & e) {
-            throw bad_request("'" + field + "' cannot be compiled: " + e.what(), field);
-        }
-        sampling.grammar_lazy = false;
-    } else if (!request.grammar.empty()) {
-        if (request.grammar.size() > request_limits::user_grammar_bytes) {
-            throw bad_request(
-                "'grammar' is larger than " + std::to_string(request_limits::user_grammar_bytes) + " bytes", field);
-        }
-        sampling.grammar = {COMMON_GRAMMAR_TYPE_USER, request.grammar};
-        sampling.grammar_lazy = false;
+    } else {
+        field = use_constraint(request, sampling);  // a template without a parser of its own
     }
     if (!sampling.grammar.empty()) {
         check_grammar(model, sampling.grammar.grammar, field);
@@ -128,14 +103,6 @@ void set_reasoning(const model & model, const chat_request & request, const comm
         opened != std::string::npos && std::none_of(ends.begin(), ends.end(), [&](const std::string & end) {
             return !end.empty() && prefix.find(end, opened + start.size()) != std::string::npos;
         });
-}
-
-// Throws for a text that is far too long to tokenise, with the least number of tokens it could have.
-void check_size(const model & model, const std::string & text, int32_t n_ctx) {
-    const size_t most = static_cast<size_t>(std::max(n_ctx, 0)) * model.max_token_bytes();
-    if (text.size() > most) {
-        throw context_exceeded(static_cast<int64_t>((text.size() - 1) / model.max_token_bytes() + 1), n_ctx);
-    }
 }
 
 std::vector<llama_token> tokenize_prompt(const model & model, const std::string & text, int32_t n_ctx) {
@@ -210,25 +177,9 @@ prepared_request prepare(const std::shared_ptr<const model> & model, chat_reques
     prepared.stream = request.stream;
 
     generation_params & params = prepared.params;
-    params.sampling = std::move(request.sampling);
+    take_settings(*model, request, limits, request.stream || dialect == dialect::deltas, params);
     set_grammar(*model, request, session, params.sampling);
     set_reasoning(*model, request, session, params);
-    if (request.random_seed) {
-        params.sampling.seed = random_seed();
-    }
-    // The samplers allocate what they are told to remember, and no more than a context can be remembered.
-    params.sampling.penalty_last_n = std::min(params.sampling.penalty_last_n, limits.n_ctx_slot);
-    params.sampling.dry_penalty_last_n = std::min(params.sampling.dry_penalty_last_n, limits.n_ctx_slot);
-    params.n_predict = request.n_predict;
-    params.n_logprobs = request.n_logprobs;
-    params.cache_prompt = request.cache_prompt;
-    params.id_slot = request.id_slot;
-    params.t_max_predict_ms = request.t_max_predict_ms;
-    params.special = model->params().special;
-    const bool streams = request.stream || dialect == dialect::deltas;
-    params.timings_per_token = streams && request.timings_per_token;
-    params.return_progress = streams && request.return_progress;
-    params.stop = std::move(request.stop);
     params.stop.insert(params.stop.end(), session.additional_stops().begin(), session.additional_stops().end());
     params.stop.erase(std::remove(params.stop.begin(), params.stop.end(), std::string()), params.stop.end());
 
@@ -245,6 +196,14 @@ prepared_request prepare_chat(const std::shared_ptr<const model> & model, std::s
     const size_t n_unbroken = check_texts(*model, request, limits.n_ctx_slot);
     with_stack_for(n_unbroken, [&] { prepared = prepare(model, request, dialect, limits); });
     return prepared;
+}
+
+std::string render_chat(const model & model, std::string_view body) {
+    const chat_request request = parse_chat_request(model, body);
+    const size_t n_unbroken = check_texts(model, request, std::numeric_limits<int32_t>::max());
+    std::string text;
+    with_stack_for(n_unbroken, [&] { text = apply_template(model, request).prompt(); });
+    return text;
 }
 
 }  // namespace pyllama

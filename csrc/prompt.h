@@ -21,11 +21,15 @@ struct generation_params {
     std::vector<std::string> stop;    // non-empty strings
     int32_t n_logprobs = -1;          // -1 = none wanted; otherwise how many alternatives per token (0-20)
     bool cache_prompt = true;
-    int32_t id_slot = -1;            // a particular slot, or any
-    int64_t t_max_predict_ms = -1;   // a time limit on generation, -1 = none
-    bool special = false;            // render control tokens too
-    bool timings_per_token = false;  // each piece carries the timings up to it
-    bool return_progress = false;    // tell the stream how far the prompt is
+    int32_t id_slot = -1;              // a particular slot, or any
+    int64_t t_max_predict_ms = -1;     // a time limit on generation, -1 = none
+    bool special = false;              // render control tokens too
+    bool timings_per_token = false;    // each piece carries the timings up to it
+    bool return_progress = false;      // tell the stream how far the prompt is
+    bool post_sampling_probs = false;  // logprobs of what the sampler chain left, not of the model's row
+    int32_t n_indent = 0;              // least indentation of a line after the first; a line with less ends the answer
+    int32_t n_keep = 0;                // of the prompt, when the context is shifted
+    int32_t n_discard = 0;             // tokens that one shift drops, 0 = half of them
     // The reasoning tags as token sequences; empty when the template has none. `reasoning_open` says that the
     // prompt ends inside a reasoning block.
     std::vector<llama_tokens> reasoning_start;
@@ -34,6 +38,7 @@ struct generation_params {
 };
 
 enum class dialect {
+    native,  // llama-server's own completion: raw completions only
     openai,  // server-sent events when the request streams, else one JSON body
     deltas,  // newline-delimited JSON, one delta a line: the in-process API
 };
@@ -55,5 +60,12 @@ struct prompt_limits {
 // context_exceeded with both counts.
 prepared_request prepare_chat(const std::shared_ptr<const model> & model, std::string_view body, dialect dialect,
                               const prompt_limits & limits);
+
+// body: the raw JSON of POST /completion or POST /v1/completions. Throws as prepare_chat.
+prepared_request prepare_completion(const std::shared_ptr<const model> & model, std::string_view body, dialect dialect,
+                                    const prompt_limits & limits);
+
+// The text that the chat template makes of such a body. Throws error(invalid_request).
+std::string render_chat(const model & model, std::string_view body);
 
 }  // namespace pyllama

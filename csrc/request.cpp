@@ -10,37 +10,6 @@ namespace pyllama {
 
 namespace {
 
-std::string indexed(const std::string & field, size_t i) {
-    return field + "[" + std::to_string(i) + "]";
-}
-
-const common_json & required(const common_json & object, const char * name, const std::string & within) {
-    const common_json * value = find_field(object, name);
-    if (value == nullptr) {
-        const std::string field = within.empty() ? name : within + "." + name;
-        throw bad_request("'" + field + "' is required", field);
-    }
-    return *value;
-}
-
-common_json parse_body(std::string_view body) {
-    const size_t n_valid = valid_utf8_prefix(body);
-    if (n_valid != body.size()) {
-        throw bad_request("the request body is not valid UTF-8 (at byte " + std::to_string(n_valid) + ")");
-    }
-    check_json_depth(body, request_limits::json_depth, "");
-    common_json parsed;
-    try {
-        parsed = common_json::parse(std::string(body));
-    } catch (const common_json_error & e) {
-        throw bad_request(std::string("the request body is not valid JSON: ") + e.what());
-    }
-    if (!parsed.is_object()) {
-        throw bad_request("the request body must be a JSON object");
-    }
-    return parsed;
-}
-
 common_chat_msg_content_part parse_part(const common_json & part, const std::string & field) {
     as_object(part, field);
     const std::string type = as_string(required(part, "type", field), field + ".type");
@@ -214,19 +183,8 @@ void read_tools(const model & model, const common_json & body, chat_request & re
     }
 }
 
-void take_schema(const common_json & schema, const std::string & field, chat_request & request) {
-    check_schema(as_object(schema, field), field);
-    request.schema_field = field;
-    request.json_schema = schema.empty() ? R"({"type":"object"})" : schema.dump();
-}
-
 void read_output_format(const common_json & body, chat_request & request) {
-    if (const common_json * schema = find_field(body, "json_schema")) {
-        take_schema(*schema, "json_schema", request);
-    }
-    if (const common_json * grammar = find_field(body, "grammar")) {
-        request.grammar = as_string(*grammar, "grammar");
-    }
+    read_constraint(body, request);
     if (const common_json * format = find_field(body, "response_format")) {
         const std::string type = as_string(required(as_object(*format, "response_format"), "type", "response_format"),
                                            "response_format.type");
@@ -349,6 +307,7 @@ chat_request parse_chat_request(const model & model, std::string_view body) {
     request.inputs.force_pure_content = model.params().force_pure_content_parser;
     read_messages(parsed, request);
     read_plain_fields(model, parsed, request);
+    read_chat_logprobs(parsed, request);
     read_tools(model, parsed, request);
     read_output_format(parsed, request);
     read_thinking(model, parsed, request);

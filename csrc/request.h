@@ -19,6 +19,8 @@ struct request_limits {
     static constexpr size_t n_stop = 64;            // stop strings
     static constexpr size_t stop_bytes = 4096;      // of one stop string
     static constexpr size_t n_tools = 512;
+    static constexpr size_t n_prompts = 256;  // of one raw completion
+    static constexpr size_t n_response_fields = 64;
     static constexpr size_t schema_bytes = 1 << 18;     // of one JSON schema
     static constexpr size_t n_schema_properties = 512;  // of one object
     static constexpr size_t n_schema_refs = 256;
@@ -26,15 +28,16 @@ struct request_limits {
     static constexpr size_t user_grammar_bytes = 1 << 18;
     static constexpr int grammar_depth = 128;  // nesting of parentheses
     static constexpr size_t n_grammar_rules = 8192;
-    static constexpr int n_logprobs = 20;
+    static constexpr int n_logprobs = 20;  // alternatives of a token in OpenAI's dialects
+    static constexpr int n_probs = 128;    // in llama-server's
 };
 
-struct chat_request {
-    common_chat_templates_inputs inputs;  // messages, tools, template arguments
-    common_params_sampling sampling;      // defaults of the model and the flags, then the request's; seed as given
-    std::string json_schema;              // from response_format or json_schema, empty when there is none
-    std::string schema_field;             // the field it came from, for errors
-    std::string grammar;                  // GBNF text of the client
+// What every request that generates has.
+struct generation_request {
+    common_params_sampling sampling;  // defaults of the model and the flags, then the request's; seed as given
+    std::string json_schema;          // from response_format or json_schema, empty when there is none
+    std::string schema_field;         // the field it came from, for errors
+    std::string grammar;              // GBNF text of the client
     bool stream = false;
     bool include_usage = false;
     bool echo = false;  // repeat the continued message's text
@@ -48,6 +51,10 @@ struct chat_request {
     int64_t t_max_predict_ms = -1;
     std::vector<std::string> stop;
     std::string reasoning_message;  // put before the end tag when the budget is used up
+};
+
+struct chat_request : generation_request {
+    common_chat_templates_inputs inputs;  // messages, tools, template arguments
 };
 
 // Throws error(invalid_request).

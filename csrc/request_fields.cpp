@@ -14,22 +14,6 @@ namespace {
 
 constexpr double int32_max = std::numeric_limits<int32_t>::max();
 
-[[noreturn]] void wrong_type(const std::string & field, const char * expected) {
-    throw bad_request("'" + field + "' must be " + expected, field);
-}
-
-std::string shown(double value) {
-    if (value == std::floor(value) && std::abs(value) < 1e15) {
-        return std::to_string(static_cast<int64_t>(value));
-    }
-    return string_format("%g", value);
-}
-
-[[noreturn]] void out_of_range(const std::string & field, double value, double min, double max) {
-    throw bad_request(
-        "'" + field + "' must be between " + shown(min) + " and " + shown(max) + ", but is " + shown(value), field);
-}
-
 // One line of the table. Later lines win, so aliases stand before the name that overrides them. Not in it:
 // `return_tokens`, which only the native completion answers; a chat request may carry it, as for llama-server.
 struct plain_field {
@@ -37,10 +21,11 @@ struct plain_field {
     enum { integer, number, boolean } type;
     double min;
     double max;
-    void (*set)(chat_request & request, double value);
+    void (*set)(generation_request & request, double value);
+    bool clamped = false;  // llama-server takes the nearest value that makes sense, instead of an error
 };
 
-#define SET(expression) [](chat_request & r, double v) { expression; }
+#define SET(expression) [](generation_request & r, double v) { expression; }
 #define SAMPLING_INT(member) SET(r.sampling.member = static_cast<int32_t>(v))
 #define SAMPLING_FLOAT(member) SET(r.sampling.member = static_cast<float>(v))
 
@@ -56,16 +41,16 @@ constexpr plain_field plain_fields[] = {
     {"n_predict", plain_field::integer, -1, int32_max, SET(r.n_predict = static_cast<int32_t>(v))},
     {"t_max_predict_ms", plain_field::integer, -1, 1e15, SET(r.t_max_predict_ms = static_cast<int64_t>(v))},
     {"id_slot", plain_field::integer, -1, int32_max, SET(r.id_slot = static_cast<int32_t>(v))},
-    {"temperature", plain_field::number, 0, 1000, SAMPLING_FLOAT(temp)},
+    {"temperature", plain_field::number, 0, 1000, SAMPLING_FLOAT(temp), true},
     {"dynatemp_range", plain_field::number, 0, 1000, SAMPLING_FLOAT(dynatemp_range)},
     {"dynatemp_exponent", plain_field::number, 0, 1000, SAMPLING_FLOAT(dynatemp_exponent)},
-    {"top_k", plain_field::integer, -1, int32_max, SET(r.sampling.top_k = v < 0 ? 0 : static_cast<int32_t>(v))},
-    {"top_p", plain_field::number, 0, 1, SAMPLING_FLOAT(top_p)},
-    {"min_p", plain_field::number, 0, 1, SAMPLING_FLOAT(min_p)},
+    {"top_k", plain_field::integer, 0, int32_max, SAMPLING_INT(top_k), true},
+    {"top_p", plain_field::number, 0, 1, SAMPLING_FLOAT(top_p), true},
+    {"min_p", plain_field::number, 0, 1, SAMPLING_FLOAT(min_p), true},
     {"typical_p", plain_field::number, 0, 1, SAMPLING_FLOAT(typ_p)},
     {"top_n_sigma", plain_field::number, -1000, 1000, SAMPLING_FLOAT(top_n_sigma)},
-    {"xtc_probability", plain_field::number, 0, 1, SAMPLING_FLOAT(xtc_probability)},
-    {"xtc_threshold", plain_field::number, 0, 1, SAMPLING_FLOAT(xtc_threshold)},
+    {"xtc_probability", plain_field::number, 0, 1, SAMPLING_FLOAT(xtc_probability), true},
+    {"xtc_threshold", plain_field::number, 0, 1, SAMPLING_FLOAT(xtc_threshold), true},
     {"repeat_last_n", plain_field::integer, 0, int32_max, SAMPLING_INT(penalty_last_n)},
     {"repeat_penalty", plain_field::number, 1e-6, 1e6, SAMPLING_FLOAT(penalty_repeat)},
     {"presence_penalty", plain_field::number, -1000, 1000, SAMPLING_FLOAT(penalty_present)},
@@ -75,11 +60,13 @@ constexpr plain_field plain_fields[] = {
     {"dry_base", plain_field::number, 0, 1000, SET(if (v >= 1) r.sampling.dry_base = static_cast<float>(v))},
     {"dry_allowed_length", plain_field::integer, 0, int32_max, SAMPLING_INT(dry_allowed_length)},
     {"dry_penalty_last_n", plain_field::integer, 0, int32_max, SAMPLING_INT(dry_penalty_last_n)},
-    {"mirostat", plain_field::integer, 0, 2, SAMPLING_INT(mirostat)},
+    {"mirostat", plain_field::integer, 0, 2, SAMPLING_INT(mirostat), true},
     {"mirostat_tau", plain_field::number, 0, 1000, SAMPLING_FLOAT(mirostat_tau)},
     {"mirostat_eta", plain_field::number, 0, 1000, SAMPLING_FLOAT(mirostat_eta)},
-    {"adaptive_target", plain_field::number, -1000, 1, SAMPLING_FLOAT(adaptive_target)},
+    {"adaptive_target", plain_field::number, -1000, 1, SAMPLING_FLOAT(adaptive_target), true},
     {"adaptive_decay", plain_field::number, 0, 0.99, SAMPLING_FLOAT(adaptive_decay)},
+    {"n_probs", plain_field::integer, 0, request_limits::n_probs,
+     SET(r.n_logprobs = v > 0 ? static_cast<int32_t>(v) : -1)},
     {"min_keep", plain_field::integer, 0, int32_max, SAMPLING_INT(min_keep)},
     {"ignore_eos", plain_field::boolean, 0, 1, SET(r.sampling.ignore_eos = v != 0)},
     {"reasoning_control", plain_field::boolean, 0, 1, SET(r.sampling.reasoning_control = v != 0)},
@@ -92,6 +79,12 @@ constexpr plain_field plain_fields[] = {
 #undef SET
 
 double read_plain(const plain_field & field, const common_json & value) {
+    if (field.clamped && value.is_number()) {
+        const auto number = value.get<double>();
+        if (!(number >= field.min && number <= field.max)) {
+            return number > field.max ? field.max : field.min;
+        }
+    }
     switch (field.type) {
         case plain_field::boolean: return as_bool(value, field.name) ? 1 : 0;
         case plain_field::integer:
@@ -102,7 +95,7 @@ double read_plain(const plain_field & field, const common_json & value) {
     return as_number(value, field.name, field.min, field.max);
 }
 
-void read_seed(const common_json & body, chat_request & request) {
+void read_seed(const common_json & body, generation_request & request) {
     const common_json * value = find_field(body, "seed");
     if (value == nullptr) {
         request.random_seed = request.sampling.seed == LLAMA_DEFAULT_SEED;
@@ -114,7 +107,7 @@ void read_seed(const common_json & body, chat_request & request) {
     request.sampling.seed = static_cast<uint32_t>(seed ^ (seed >> 32));
 }
 
-void read_stop(const model & model, const common_json & body, chat_request & request) {
+void read_stop(const model & model, const common_json & body, generation_request & request) {
     const auto add = [&](const common_json & value, const std::string & field) {
         std::string text = as_string(value, field);
         if (text.size() > request_limits::stop_bytes) {
@@ -145,7 +138,7 @@ void read_stop(const model & model, const common_json & body, chat_request & req
     }
 }
 
-void add_bias(const model & model, const common_json & key, const common_json & value, chat_request & request) {
+void add_bias(const model & model, const common_json & key, const common_json & value, generation_request & request) {
     const std::string field = "logit_bias";
     float bias = -INFINITY;
     if (value.is_number()) {
@@ -166,7 +159,7 @@ void add_bias(const model & model, const common_json & key, const common_json & 
     }
 }
 
-void read_logit_bias(const model & model, const common_json & body, chat_request & request) {
+void read_logit_bias(const model & model, const common_json & body, generation_request & request) {
     if (const common_json * value = find_field(body, "logit_bias")) {
         request.sampling.logit_bias.clear();
         if (value->is_array()) {
@@ -190,28 +183,7 @@ void read_logit_bias(const model & model, const common_json & body, chat_request
     }
 }
 
-void read_logprobs(const common_json & body, chat_request & request) {
-    const common_json * logprobs = find_field(body, "logprobs");
-    const common_json * top = find_field(body, "top_logprobs");
-    const common_json * n_probs = find_field(body, "n_probs");
-    if (n_probs != nullptr) {
-        const auto n = static_cast<int32_t>(as_integer(*n_probs, "n_probs", 0, request_limits::n_logprobs));
-        request.n_logprobs = n > 0 ? n : -1;
-    }
-    if (logprobs != nullptr && as_bool(*logprobs, "logprobs")) {
-        request.n_logprobs = 0;
-    }
-    if (top != nullptr) {
-        const auto n = static_cast<int32_t>(as_integer(*top, "top_logprobs", 0, request_limits::n_logprobs));
-        if (logprobs == nullptr || !logprobs->get<bool>()) {
-            throw bad_request("'top_logprobs' requires 'logprobs' to be true", "top_logprobs");
-        }
-        request.n_logprobs = n;
-    }
-    request.sampling.n_probs = std::max(request.n_logprobs, 0);
-}
-
-void read_samplers(const common_json & body, chat_request & request) {
+void read_samplers(const common_json & body, generation_request & request) {
     const common_json * value = find_field(body, "samplers");
     if (value == nullptr) {
         return;
@@ -239,7 +211,7 @@ void read_samplers(const common_json & body, chat_request & request) {
     request.sampling.samplers = std::move(samplers);
 }
 
-void read_sequence_breakers(const common_json & body, chat_request & request) {
+void read_sequence_breakers(const common_json & body, generation_request & request) {
     const common_json * value = find_field(body, "dry_sequence_breakers");
     if (value == nullptr) {
         return;
@@ -256,69 +228,38 @@ void read_sequence_breakers(const common_json & body, chat_request & request) {
 
 }  // namespace
 
-const common_json * find_field(const common_json & object, const char * name) {
-    if (!object.contains(name)) {
-        return nullptr;
+void read_chat_logprobs(const common_json & body, generation_request & request) {
+    const common_json * logprobs = find_field(body, "logprobs");
+    const common_json * top = find_field(body, "top_logprobs");
+    if (logprobs != nullptr && as_bool(*logprobs, "logprobs")) {
+        request.n_logprobs = 0;
     }
-    const common_json & value = object.at(name);
-    return value.is_null() ? nullptr : &value;
+    if (top != nullptr) {
+        const auto n = static_cast<int32_t>(as_integer(*top, "top_logprobs", 0, request_limits::n_logprobs));
+        if (logprobs == nullptr || !logprobs->get<bool>()) {
+            throw bad_request("'top_logprobs' requires 'logprobs' to be true", "top_logprobs");
+        }
+        request.n_logprobs = n;
+    }
+    request.sampling.n_probs = std::max(request.n_logprobs, 0);
 }
 
-bool as_bool(const common_json & value, const std::string & field) {
-    if (!value.is_boolean()) {
-        wrong_type(field, "true or false");
-    }
-    return value.get<bool>();
+void take_schema(const common_json & schema, const std::string & field, generation_request & request) {
+    check_schema(as_object(schema, field), field);
+    request.schema_field = field;
+    request.json_schema = schema.empty() ? R"({"type":"object"})" : schema.dump();
 }
 
-std::string as_string(const common_json & value, const std::string & field) {
-    if (!value.is_string()) {
-        wrong_type(field, "a string");
+void read_constraint(const common_json & body, generation_request & request) {
+    if (const common_json * schema = find_field(body, "json_schema")) {
+        take_schema(*schema, "json_schema", request);
     }
-    return value.get<std::string>();
+    if (const common_json * grammar = find_field(body, "grammar")) {
+        request.grammar = as_string(*grammar, "grammar");
+    }
 }
 
-double as_number(const common_json & value, const std::string & field, double min, double max) {
-    if (!value.is_number()) {
-        wrong_type(field, "a number");
-    }
-    const auto number = value.get<double>();
-    if (!(number >= min && number <= max)) {
-        out_of_range(field, number, min, max);
-    }
-    return number;
-}
-
-int64_t as_integer(const common_json & value, const std::string & field, int64_t min, int64_t max) {
-    if (!value.is_number()) {
-        wrong_type(field, "an integer");
-    }
-    // Through double: exact for all the ranges in use, and nothing larger can wrap around.
-    const auto number = value.get<double>();
-    if (number != std::floor(number)) {
-        wrong_type(field, "an integer");
-    }
-    if (!(number >= static_cast<double>(min) && number <= static_cast<double>(max))) {
-        out_of_range(field, number, static_cast<double>(min), static_cast<double>(max));
-    }
-    return static_cast<int64_t>(number);
-}
-
-const common_json & as_array(const common_json & value, const std::string & field) {
-    if (!value.is_array()) {
-        wrong_type(field, "a list");
-    }
-    return value;
-}
-
-const common_json & as_object(const common_json & value, const std::string & field) {
-    if (!value.is_object()) {
-        wrong_type(field, "an object");
-    }
-    return value;
-}
-
-void read_plain_fields(const model & model, const common_json & body, chat_request & request) {
+void read_plain_fields(const model & model, const common_json & body, generation_request & request) {
     const common_params & params = model.params();
     request.sampling = params.sampling;
     request.n_predict = params.n_predict;
@@ -348,10 +289,10 @@ void read_plain_fields(const model & model, const common_json & body, chat_reque
             }
         }
     }
+    request.sampling.n_probs = std::max(request.n_logprobs, 0);
     read_seed(body, request);
     read_stop(model, body, request);
     read_logit_bias(model, body, request);
-    read_logprobs(body, request);
     read_samplers(body, request);
     read_sequence_breakers(body, request);
 }

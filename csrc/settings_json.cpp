@@ -57,11 +57,16 @@ std::string settings_json(const generation_params & params) {
         {"adaptive_decay", s.adaptive_decay},
         {"max_tokens", params.n_predict},
         {"n_predict", params.n_predict},
+        {"n_keep", params.n_keep},
+        {"n_discard", params.n_discard},
+        {"n_indent", params.n_indent},
         {"ignore_eos", s.ignore_eos},
         {"n_probs", s.n_probs},
         {"min_keep", s.min_keep},
         {"grammar", common_grammar_value(s.grammar)},
         {"grammar_lazy", s.grammar_lazy},
+        {"timings_per_token", params.timings_per_token},
+        {"post_sampling_probs", params.post_sampling_probs},
     };
     json["stop"] = stop;
     json["logit_bias"] = biases;

@@ -130,6 +130,7 @@ llama_token slot_sampler::choose() {
     }
     llama_token_data_array array{candidates_.data(), candidates_.size(), -1, sorted_};
     llama_sampler_apply(chain_.get(), &array);
+    n_left_ = array.size;
     if (array.selected < 0 || static_cast<size_t>(array.selected) >= array.size) {
         return LLAMA_TOKEN_NULL;
     }
@@ -182,6 +183,31 @@ piece_logprobs slot_sampler::logprobs(const float * row, llama_token token, int3
     select_top_k(row, n_vocab_, n_top, best);
     for (const auto & candidate : best) {
         result.top.push_back({candidate.id, candidate.logit - normaliser});
+    }
+    return result;
+}
+
+piece_logprobs slot_sampler::final_logprobs(llama_token token, int32_t n_top) {
+    if (greedy_) {
+        return {0.0f, {{token, 0.0f}}};
+    }
+    // The samplers work in place: the logits are those that the choice was made by.
+    candidates_.resize(n_left_);
+    std::sort(candidates_.begin(), candidates_.end(), larger);
+    double sum = 0;
+    for (const auto & candidate : candidates_) {
+        sum += std::exp(static_cast<double>(candidate.logit) - candidates_.front().logit);
+    }
+    const auto normaliser = static_cast<float>(candidates_.front().logit + std::log(sum));
+    piece_logprobs result{0.0f, {}};
+    for (const auto & candidate : candidates_) {
+        const float logprob = candidate.logit - normaliser;
+        if (candidate.id == token) {
+            result.logprob = logprob;
+        }
+        if (result.top.size() < static_cast<size_t>(n_top) && std::exp(logprob) > 0) {
+            result.top.push_back({candidate.id, logprob});
+        }
     }
     return result;
 }

@@ -29,6 +29,9 @@ class slot_sampler {
     // The chosen token's and the n_top likeliest tokens' logprobs, of the row as the model gave it.
     piece_logprobs logprobs(const float * row, llama_token token, int32_t n_top);
 
+    // The same of what the chain left to choose from, as the last sample() did; n_top at most.
+    piece_logprobs final_logprobs(llama_token token, int32_t n_top);
+
     const reasoning_tracker & reasoning() const { return reasoning_; }
 
   private:
@@ -48,6 +51,7 @@ class slot_sampler {
     std::vector<llama_logit_bias> biases_;  // sorted by token, one each
     reasoning_tracker reasoning_;
     std::vector<llama_token_data> candidates_;
+    size_t n_left_ = 0;  // of candidates_, after the chain
     bool sorted_ = false;
 };
 

@@ -58,6 +58,7 @@ struct generation_result {
     std::string stop_string;  // the stop string that matched, empty when none did
     int32_t n_prompt_tokens = 0;
     int32_t n_reasoning_tokens = 0;
+    int32_t id_slot = -1;    // where it ran last
     bool truncated = false;  // ended because the context is full
     generation_timings timings;
 };

@@ -53,6 +53,7 @@ cdef extern from "model.h" namespace "pyllama" nogil:
 
 cdef extern from "prompt.h" namespace "pyllama" nogil:
     cdef enum class c_dialect "pyllama::dialect":
+        native
         openai
         deltas
 
@@ -60,6 +61,13 @@ cdef extern from "prompt.h" namespace "pyllama" nogil:
         string id
         cbool stream
         vector[int32_t] tokens
+
+cdef extern from "text_requests.h" namespace "pyllama" nogil:
+    cdef enum class c_text_request "pyllama::text_request":
+        tokenize
+        detokenize
+        apply_template
+        count_tokens
 
 cdef extern from "engine.h" namespace "pyllama" nogil:
     cdef cppclass c_generation_control "pyllama::generation_control":
@@ -81,6 +89,10 @@ cdef extern from "engine_facade.h" namespace "pyllama" nogil:
     shared_ptr[c_engine] c_make_engine "pyllama::make_engine"(const c_server_params & params) except +raise_captured
     shared_ptr[c_prepared_request] c_prepare "pyllama::prepare"(
         c_engine & target, const string & body, c_dialect which) except +raise_captured
+    shared_ptr[c_prepared_request] c_prepare_raw "pyllama::prepare_raw"(
+        c_engine & target, const string & body, c_dialect which) except +raise_captured
+    string c_answer_text "pyllama::answer_text"(
+        c_engine & target, c_text_request kind, const string & body) except +raise_captured
     string c_content_type "pyllama::content_type"(const c_prepared_request & prepared)
     c_submitted c_submit "pyllama::submit"(c_engine & target, c_prepared_request & prepared) except +raise_captured
     string c_metrics_json "pyllama::metrics_json"(c_engine & target) except +raise_captured

@@ -7,7 +7,7 @@ cdef class Prepared:
     cdef readonly str content_type
 
     def __init__(self) -> None:
-        raise TypeError("prepared requests are made by Engine.prepare_chat()")
+        raise TypeError("prepared requests are made by Engine.prepare_chat() and its like")
 
     cdef c_prepared_request * alive(self) except NULL:
         if self.handle.get() == NULL:
@@ -28,6 +28,23 @@ cdef class Prepared:
     def n_prompt_tokens(self) -> int:
         """Length of the prompt in tokens."""
         return self.alive().tokens.size()
+
+
+cdef Prepared _prepared(shared_ptr[c_prepared_request] made):
+    cdef Prepared prepared = Prepared.__new__(Prepared)
+    prepared.handle = made
+    prepared.content_type = _text(c_content_type(deref(made)))
+    return prepared
+
+
+cdef c_dialect _dialect(str name, bint raw) except *:
+    if name == "openai":
+        return c_dialect.openai
+    if name == "deltas":
+        return c_dialect.deltas
+    if name == "native" and raw:
+        return c_dialect.native
+    raise _errors.InvalidRequestError(f"unknown dialect {name!r}", param="dialect")
 
 
 cdef class Engine:
@@ -77,21 +94,65 @@ cdef class Engine:
         ContextLengthError with both counts.
         """
         cdef string text = body
-        cdef c_dialect which = c_dialect.openai
+        cdef c_dialect which = _dialect(dialect, False)
         cdef shared_ptr[c_engine] engine
         cdef shared_ptr[c_prepared_request] made
         self.check()
-        if dialect == "deltas":
-            which = c_dialect.deltas
-        elif dialect != "openai":
-            raise _errors.InvalidRequestError(f"unknown dialect {dialect!r}", param="dialect")
         engine = self.handle
         with nogil:
             made = c_prepare(deref(engine), text, which)
-        cdef Prepared prepared = Prepared.__new__(Prepared)
-        prepared.handle = made
-        prepared.content_type = _text(c_content_type(deref(made)))
-        return prepared
+        return _prepared(made)
+
+    def prepare_completion(self, bytes body not None, str dialect="native") -> Prepared:
+        """Validate and tokenise a raw completion given as JSON; dialect is "native", "openai" or "deltas".
+
+        As prepare_chat, without a chat template: the text of the answer passes through as it is.
+        """
+        cdef string text = body
+        cdef c_dialect which = _dialect(dialect, True)
+        cdef shared_ptr[c_engine] engine
+        cdef shared_ptr[c_prepared_request] made
+        self.check()
+        engine = self.handle
+        with nogil:
+            made = c_prepare_raw(deref(engine), text, which)
+        return _prepared(made)
+
+    def answer_text(self, str kind not None, bytes body not None) -> bytes:
+        """Answer what needs no slot: "tokenize", "detokenize", "apply_template" or "count_tokens".
+
+        JSON in and out, as llama-server's endpoints of these names. Takes milliseconds, with the GIL released.
+        Raises InvalidRequestError naming the field.
+        """
+        cdef string text = body
+        cdef string answer
+        cdef c_text_request which
+        cdef shared_ptr[c_engine] engine
+        self.check()
+        if kind == "tokenize":
+            which = c_text_request.tokenize
+        elif kind == "detokenize":
+            which = c_text_request.detokenize
+        elif kind == "apply_template":
+            which = c_text_request.apply_template
+        elif kind == "count_tokens":
+            which = c_text_request.count_tokens
+        else:
+            raise _errors.InvalidRequestError(f"unknown kind {kind!r}", param="kind")
+        engine = self.handle
+        with nogil:
+            answer = c_answer_text(deref(engine), which, text)
+        return answer
+
+    def tokenize(self, str text not None, bint add_special=False, bint parse_special=True) -> list:
+        """Return the token ids of a text; ``add_special`` puts the model's own around it."""
+        fields = {"content": text, "add_special": add_special, "parse_special": parse_special}
+        return _json.loads(self.answer_text("tokenize", _json.dumps(fields).encode()))["tokens"]
+
+    def detokenize(self, tokens) -> str:
+        """Return the text of token ids, control tokens included; what is no whole character becomes U+FFFD."""
+        body = _json.dumps({"tokens": [int(token) for token in tokens]}).encode()
+        return _json.loads(self.answer_text("detokenize", body))["content"]
 
     def submit(self, Prepared prepared not None, Waker waker=None, uint64_t key=0) -> Stream:
         """Queue a prepared request; its stream exists from now on. Never waits for a step.

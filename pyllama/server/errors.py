@@ -86,14 +86,12 @@ def describe_exception(exc: BaseException) -> ErrorAnswer:
 
 
 def _describe_http(exc: HTTPException) -> ErrorAnswer:
+    # A path that takes other methods only is not found either, as in llama-server.
+    status = 404 if exc.status_code == 405 else exc.status_code
     message = exc.detail
-    if message == HTTPStatus(exc.status_code).phrase:
-        if exc.status_code == 404:
-            message = "File Not Found"
-        elif exc.status_code == 405:
-            allowed = (exc.headers or {}).get("Allow", "")
-            message = f"method not allowed; this path takes {allowed}" if allowed else "method not allowed"
-    return answer_for(exc.status_code, message, headers=dict(exc.headers or {}))
+    if status == 404 and message == HTTPStatus(exc.status_code).phrase:
+        message = "File Not Found"
+    return answer_for(status, message, headers=dict(exc.headers or {}))
 
 
 def json_bytes(value: object) -> bytes:

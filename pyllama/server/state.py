@@ -90,6 +90,18 @@ class ServerState:
             self.engine.prepare_chat, body, "openai", limiter=self._prepare_limiter
         )
 
+    async def prepare_completion(self, body: bytes, dialect: str) -> _llama.Prepared:
+        """Turn the JSON of a raw completion into a prepared request, on a worker thread."""
+        return await anyio.to_thread.run_sync(
+            self.engine.prepare_completion, body, dialect, limiter=self._prepare_limiter
+        )
+
+    async def answer_text(self, kind: str, body: bytes) -> bytes:
+        """Answer a request that needs no slot, on a worker thread."""
+        return await anyio.to_thread.run_sync(
+            self.engine.answer_text, kind, body, limiter=self._prepare_limiter
+        )
+
     def submit(self, prepared: _llama.Prepared) -> StreamReader:
         """Queue a prepared request and return the reader of its body."""
         engine = self.engine

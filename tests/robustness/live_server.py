@@ -96,10 +96,14 @@ class LiveServer:
         """Post a chat request; return the status and the JSON of the answer."""
         return self.post(json.dumps({"messages": QUESTION, "max_tokens": 4, **fields}).encode())
 
-    def post(self, body: bytes) -> tuple[int, Any]:
+    def post(self, body: bytes, path: str = CHAT) -> tuple[int, Any]:
         """Post a body as it is."""
-        status, answer = self.request("POST", CHAT, body, {"content-type": "application/json"})
+        status, answer = self.request("POST", path, body, {"content-type": "application/json"})
         return status, json.loads(answer)
+
+    def ask(self, path: str, body: Any) -> tuple[int, Any]:
+        """Post a value as JSON; return the status and the JSON of the answer."""
+        return self.post(json.dumps(body).encode(), path)
 
     def connect(self, data: bytes = b"", receive_buffer: int | None = None) -> socket.socket:
         """Open a raw connection and send ``data``."""

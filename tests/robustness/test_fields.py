@@ -46,9 +46,11 @@ WRONG_TYPES: dict[str, tuple[Any, ...]] = {
     "continue_final_message": (1, [], {}, "sometimes"),
     "top_logprobs": ("7", True, [], {}, 0.5, 3),
 }
+# Taken to the nearest value that makes sense, as in llama-server.
+CLAMPED = "temperature top_k top_p min_p xtc_probability xtc_threshold mirostat adaptive_target".split()
 HUGE: dict[str, tuple[Any, ...]] = {
-    **dict.fromkeys(INTEGERS, (-(10**18), 10**18, -1e300, 1e300)),
-    **dict.fromkeys(NUMBERS, (-1e300, 1e300, 10**18)),
+    **dict.fromkeys([f for f in INTEGERS if f not in CLAMPED], (-(10**18), 10**18, -1e300, 1e300)),
+    **dict.fromkeys([f for f in NUMBERS if f not in CLAMPED], (-1e300, 1e300, 10**18)),
     "top_logprobs": (-1, 21, 10**18),
 }
 
@@ -75,6 +77,13 @@ def test_negative_or_huge(running: LiveServer, field: str, value: Any) -> None:
     status, answer = running.chat(**{field: value})
     assert field in check_error(status, answer)
     assert answer["error"]["param"] == field
+
+
+@pytest.mark.parametrize("value", [-1e300, 1e300, 10**18])
+@pytest.mark.parametrize("field", CLAMPED)
+def test_clamped(running: LiveServer, field: str, value: float) -> None:
+    status, answer = running.chat(**{field: value, "max_tokens": 1})
+    assert status == 200, answer
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,80 @@
+// Preparation of a raw completion. The reasoning tracker stays idle: no template says what a thought looks like.
+#include <ctime>
+
+#include "completion_format.h"
+#include "errors.h"
+#include "prompt.h"
+#include "prompt_settings.h"
+#include "random_id.h"
+#include "request_completion.h"
+#include "settings_json.h"
+#include "writer_completion_body.h"
+#include "writer_completion_stream.h"
+#include "writer_deltas.h"
+#include "writer_native_body.h"
+#include "writer_native_stream.h"
+
+namespace pyllama {
+
+namespace {
+
+std::unique_ptr<frame_writer> make_writer(const std::shared_ptr<const model> & model, completion_request & request,
+                                          dialect dialect, const prepared_request & prepared) {
+    completion_format format;
+    format.id = prepared.id;
+    format.created = static_cast<int64_t>(std::time(nullptr));
+    format.include_usage = request.include_usage;
+    format.logprobs = request.n_logprobs >= 0;
+    format.loaded_model = model;
+    if (dialect == dialect::deltas) {
+        chat_parser_options options;
+        options.plain = true;
+        chat_parser parser(common_chat_session(), nullptr, options);
+        return std::make_unique<writer_deltas>(std::move(format), std::move(parser));
+    }
+    format.n_prompt = static_cast<int32_t>(prepared.tokens.size());
+    format.post_sampling_probs = request.post_sampling_probs;
+    if (dialect == dialect::openai) {
+        if (request.stream) {
+            return std::make_unique<writer_completion_stream>(std::move(format));
+        }
+        return std::make_unique<writer_completion_body>(std::move(format));
+    }
+    format.return_tokens = request.return_tokens;
+    format.response_fields = std::move(request.response_fields);
+    format.settings = settings_json(prepared.params);
+    format.prompt = common_detokenize(model->vocab(), prepared.tokens, true);
+    if (request.stream) {
+        return std::make_unique<writer_native_stream>(std::move(format));
+    }
+    return std::make_unique<writer_native_body>(std::move(format));
+}
+
+}  // namespace
+
+prepared_request prepare_completion(const std::shared_ptr<const model> & model, std::string_view body, dialect dialect,
+                                    const prompt_limits & limits) {
+    completion_request request = parse_completion_request(*model, body, limits);
+    if (request.prompts.size() > 1) {
+        throw bad_request("'prompt' has more than one prompt", "prompt");
+    }
+    prepared_request prepared;
+    prepared.id = (dialect == dialect::openai ? "cmpl-" : "chatcmpl-") + random_id();
+    prepared.stream = request.stream;
+    prepared.tokens = std::move(request.prompts.front());
+
+    generation_params & params = prepared.params;
+    take_settings(*model, request, limits, request.stream || dialect == dialect::deltas, params);
+    const std::string field = use_constraint(request, params.sampling);
+    if (!params.sampling.grammar.empty()) {
+        check_grammar(*model, params.sampling.grammar.grammar, field);
+    }
+    params.post_sampling_probs = request.post_sampling_probs;
+    params.n_indent = request.n_indent;
+    params.n_keep = request.n_keep;
+    params.n_discard = request.n_discard;
+    prepared.writer = make_writer(model, request, dialect, prepared);
+    return prepared;
+}
+
+}  // namespace pyllama

@@ -1,0 +1,71 @@
+#include "prompt_settings.h"
+
+#include <algorithm>
+
+#include "errors.h"
+#include "json-schema-to-grammar.h"
+#include "random_id.h"
+
+namespace pyllama {
+
+void require_compilable(const std::string & schema, const std::string & field) {
+    if (schema.empty()) {
+        return;
+    }
+    try {
+        json_schema_to_grammar(common_json::parse(schema));
+    } catch (const std::exception & e) {
+        throw bad_request("'" + field + "' cannot be compiled: " + e.what(), field);
+    }
+}
+
+void check_size(const model & model, const std::string & text, int32_t n_ctx) {
+    const size_t most = static_cast<size_t>(std::max(n_ctx, 0)) * model.max_token_bytes();
+    if (text.size() > most) {
+        throw context_exceeded(static_cast<int64_t>((text.size() - 1) / model.max_token_bytes() + 1), n_ctx);
+    }
+}
+
+void take_settings(const model & model, generation_request & request, const prompt_limits & limits, bool streams,
+                   generation_params & params) {
+    params.sampling = std::move(request.sampling);
+    if (request.random_seed) {
+        params.sampling.seed = random_seed();
+    }
+    // The samplers allocate what they are told to remember, and no more than a context can be remembered.
+    params.sampling.penalty_last_n = std::min(params.sampling.penalty_last_n, limits.n_ctx_slot);
+    params.sampling.dry_penalty_last_n = std::min(params.sampling.dry_penalty_last_n, limits.n_ctx_slot);
+    params.n_predict = request.n_predict;
+    params.n_logprobs = request.n_logprobs;
+    params.cache_prompt = request.cache_prompt;
+    params.id_slot = request.id_slot;
+    params.t_max_predict_ms = request.t_max_predict_ms;
+    params.special = model.params().special;
+    params.timings_per_token = streams && request.timings_per_token;
+    params.return_progress = streams && request.return_progress;
+    params.stop = std::move(request.stop);
+}
+
+std::string use_constraint(const generation_request & request, common_params_sampling & sampling) {
+    if (!request.json_schema.empty()) {
+        try {
+            sampling.grammar = {COMMON_GRAMMAR_TYPE_OUTPUT_FORMAT,
+                                json_schema_to_grammar(common_json::parse(request.json_schema))};
+        } catch (const std::exception & e) {
+            throw bad_request("'" + request.schema_field + "' cannot be compiled: " + e.what(), request.schema_field);
+        }
+        sampling.grammar_lazy = false;
+        return request.schema_field;
+    }
+    if (!request.grammar.empty()) {
+        if (request.grammar.size() > request_limits::user_grammar_bytes) {
+            throw bad_request(
+                "'grammar' is larger than " + std::to_string(request_limits::user_grammar_bytes) + " bytes", "grammar");
+        }
+        sampling.grammar = {COMMON_GRAMMAR_TYPE_USER, request.grammar};
+        sampling.grammar_lazy = false;
+    }
+    return "grammar";
+}
+
+}  // namespace pyllama

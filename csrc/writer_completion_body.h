@@ -1,0 +1,25 @@
+// OpenAI's legacy text_completion as one JSON body, written at the end. A failure writes nothing: the session carries
+// it, and HTTP answers with its status.
+#pragma once
+
+#include "completion_format.h"
+#include "frame_writer.h"
+
+namespace pyllama {
+
+class writer_completion_body : public frame_writer {
+  public:
+    explicit writer_completion_body(completion_format format) : format_(std::move(format)) {}
+
+    void start(frame_sink &) override {}
+    void pieces(std::vector<piece> & batch, frame_sink & sink) override;
+    void finish(const generation_result & result, frame_sink & sink) override;
+    void fail(const error &, frame_sink &) override {}
+    std::string_view content_type() const override { return "application/json"; }
+
+  private:
+    completion_format format_;
+    completion_text text_;
+};
+
+}  // namespace pyllama

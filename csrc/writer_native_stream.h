@@ -1,0 +1,34 @@
+// llama-server's own completion events:
+//
+//   (progress | {"index","content","tokens","stop":false,...})*, {...,"stop":true,"generation_settings",...}
+//
+// or, from any point on, one error event and nothing after it. No [DONE].
+#pragma once
+
+#include "completion_format.h"
+#include "frame_writer.h"
+
+namespace pyllama {
+
+class writer_native_stream : public frame_writer {
+  public:
+    explicit writer_native_stream(completion_format format) : format_(std::move(format)) {}
+
+    void start(frame_sink &) override {}
+    void progress(const prefill_progress & progress, frame_sink & sink) override;
+    void pieces(std::vector<piece> & batch, frame_sink & sink) override;
+    void finish(const generation_result & result, frame_sink & sink) override;
+    void fail(const error & reason, frame_sink & sink) override;
+    std::string_view content_type() const override { return "text/event-stream"; }
+
+  private:
+    void open_event(const completion_text & text);
+    void close_event(frame_sink & sink);
+    void tell(frame_sink & sink);
+
+    completion_format format_;
+    completion_text text_;
+    std::string event_;  // reused
+};
+
+}  // namespace pyllama

@@ -1,0 +1,51 @@
+"""Endpoints whose answer the engine generates: prepared on a worker thread, sent as it grows or whole."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+import anyio
+from starlette.types import Receive, Scope, Send
+
+from pyllama.server.exchange import ClientGoneError, Exchange
+from pyllama.server.responses import send_stream, send_whole
+from pyllama.server.state import ServerState
+
+if TYPE_CHECKING:
+    from pyllama._core import _llama
+
+__all__ = ["GeneratingEndpoint"]
+
+
+class GeneratingEndpoint:
+    """The endpoint, as an ASGI app of its own: it watches the connection from the first byte to the last.
+
+    The body is read as JSON whatever its content type says, as llama-server does: ``curl -d`` names a form.
+    """
+
+    def __init__(self, state: ServerState, prepare: Callable[[bytes], Awaitable[_llama.Prepared]]) -> None:
+        self._state = state
+        self._prepare = prepare
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._state.running(), contextlib.suppress(ClientGoneError):
+            async with Exchange(scope, receive, send) as exchange:
+                await self._answer(exchange)
+
+    async def _answer(self, exchange: Exchange) -> None:
+        settings = self._state.settings
+        body = await exchange.read_body(settings.max_body_bytes)
+        with anyio.CancelScope() as preparing:
+            exchange.watch(preparing.cancel)
+            prepared = await self._prepare(body)
+        if exchange.gone:
+            return
+        streaming = prepared.stream
+        reader = self._state.submit(prepared)
+        del body
+        if streaming:
+            await send_stream(exchange, reader, settings)
+        else:
+            await send_whole(exchange, reader, settings)

@@ -1,0 +1,27 @@
+"""``POST /completion`` and ``/v1/completions``: raw completions, llama-server's own and OpenAI's."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from starlette.routing import Route
+
+from pyllama.server.generating import GeneratingEndpoint
+from pyllama.server.state import ServerState
+
+__all__ = ["routes"]
+
+_DIALECTS = {"/completion": "native", "/completions": "native", "/v1/completions": "openai"}
+
+
+def routes(state: ServerState) -> list[Route]:
+    """Return the routes of raw completions."""
+    prefix = state.settings.api_prefix
+    return [
+        Route(
+            prefix + path,
+            GeneratingEndpoint(state, partial(state.prepare_completion, dialect=dialect)),
+            methods=["POST"],
+        )
+        for path, dialect in _DIALECTS.items()
+    ]
