@@ -1,4 +1,4 @@
-"""Build llama-server from the vendored tree, with the flags of our own source build.
+"""Build llama-server or llama-bench from the vendored tree, with the flags of our own source build.
 
 Run as ``python -m bench.reference``; a second run with nothing changed takes a second.
 """
@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bench.paths import PIN, REFERENCE_BUILD, REFERENCE_SERVER, ROOT, VENDORED_TREE
+from bench.paths import PIN, REFERENCE_BENCH, REFERENCE_BUILD, REFERENCE_SERVER, ROOT, VENDORED_TREE
 
 # Release, the host's instruction set and OpenMP as in pyllama's native configuration. The web page, TLS and
 # subprocesses are left out on both sides. One static executable starts fastest, which favours the reference.
@@ -66,8 +66,9 @@ def build_reference(
     openmp: bool = True,
     jobs: int = 2,
     launcher: str | None = None,
+    target: str = REFERENCE_SERVER.name,
 ) -> Path:
-    """Configure and build llama-server, and return its path.
+    """Configure and build a program of llama.cpp, and return its path.
 
     Raises:
         FileNotFoundError: The vendored tree has not been fetched.
@@ -76,22 +77,30 @@ def build_reference(
     if not (source / "CMakeLists.txt").is_file():
         raise FileNotFoundError(f"no llama.cpp tree at {source}: run vendor/llama.cpp/fetch.py first")
     subprocess.run(configure_command(source, build, openmp, launcher), check=True)
-    subprocess.run(["cmake", "--build", str(build), "--target", "llama-server", f"-j{jobs}"], check=True)
-    return build / REFERENCE_SERVER.relative_to(REFERENCE_BUILD)
+    subprocess.run(["cmake", "--build", str(build), "--target", target, f"-j{jobs}"], check=True)
+    return build / REFERENCE_SERVER.relative_to(REFERENCE_BUILD).with_name(target)
 
 
 def main() -> int:
-    """Build the reference server from the command line."""
+    """Build a reference program from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--source", type=Path, default=VENDORED_TREE, help="llama.cpp tree")
     parser.add_argument("--build", type=Path, default=REFERENCE_BUILD, help="build directory")
     parser.add_argument("--no-openmp", action="store_true", help="build with ggml's own thread pool")
     parser.add_argument("--jobs", type=int, default=2, help="compilers at a time")
+    parser.add_argument(
+        "--target", default=REFERENCE_SERVER.name, choices=(REFERENCE_SERVER.name, REFERENCE_BENCH.name)
+    )
     parser.add_argument("--launcher", help="compiler launcher, e.g. ccache")
     args = parser.parse_args()
     try:
-        server = build_reference(
-            args.source, args.build, openmp=not args.no_openmp, jobs=args.jobs, launcher=args.launcher
+        program = build_reference(
+            args.source,
+            args.build,
+            openmp=not args.no_openmp,
+            jobs=args.jobs,
+            launcher=args.launcher,
+            target=args.target,
         )
     except FileNotFoundError as error:
         print(error, file=sys.stderr)
@@ -99,7 +108,7 @@ def main() -> int:
     except subprocess.CalledProcessError as error:
         print(f"the reference build failed (exit status {error.returncode})", file=sys.stderr)
         return 1
-    print(server)
+    print(program)
     return 0
 
 

@@ -14,6 +14,7 @@ namespace {
 constexpr size_t max_waiting_lines = 1000;
 
 thread_local log_capture * innermost_capture = nullptr;
+thread_local const std::function<void(const char *)> * watcher = nullptr;
 
 // llama.cpp logs a line in parts, too: a part without a line end, then continuations.
 struct partial_line {
@@ -70,6 +71,9 @@ struct log_state {
 namespace {
 
 void on_log(ggml_log_level level, const char * text, void *) {
+    if (watcher != nullptr) {
+        (*watcher)(text);
+    }
     if (level != GGML_LOG_LEVEL_CONT) {
         partial.level = level == GGML_LOG_LEVEL_NONE ? log_level::info : static_cast<log_level>(level);
     }
@@ -105,6 +109,14 @@ log_capture::log_capture() : outer_(log_state::innermost()) {
 
 log_capture::~log_capture() {
     log_state::innermost() = outer_;
+}
+
+log_watch::log_watch(std::function<void(const char *)> see) : see_(std::move(see)) {
+    watcher = &see_;
+}
+
+log_watch::~log_watch() {
+    watcher = nullptr;
 }
 
 void attach_log_reader(log_level level) {

@@ -6,6 +6,7 @@
 // reports, and go there instead.
 #pragma once
 
+#include <functional>
 #include <string>
 
 namespace pyllama {
@@ -37,6 +38,19 @@ class log_capture {
     friend struct log_state;
     std::string text_;
     log_capture * outer_;
+};
+
+// Shows every text that is logged on the thread that made it, whatever its level, before anything else is done with
+// it. `see` may throw into llama.cpp where that is C++ and catches. One at a time on a thread.
+class log_watch {
+  public:
+    explicit log_watch(std::function<void(const char *)> see);
+    ~log_watch();
+    log_watch(const log_watch &) = delete;
+    log_watch & operator=(const log_watch &) = delete;
+
+  private:
+    std::function<void(const char *)> see_;
 };
 
 // The reader's side, for one reader thread. attach: from now on lines of at least `level` are kept for the

@@ -24,10 +24,7 @@ struct request_limits {
     static constexpr size_t schema_bytes = 1 << 18;     // of one JSON schema
     static constexpr size_t n_schema_properties = 512;  // of one object
     static constexpr size_t n_schema_refs = 256;
-    static constexpr size_t grammar_bytes = 1 << 20;
     static constexpr size_t user_grammar_bytes = 1 << 18;
-    static constexpr int grammar_depth = 128;  // nesting of parentheses
-    static constexpr size_t n_grammar_rules = 8192;
     static constexpr int n_logprobs = 20;  // alternatives of a token in OpenAI's dialects
     static constexpr int n_probs = 128;    // in llama-server's
 };

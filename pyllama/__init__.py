@@ -35,7 +35,8 @@ if TYPE_CHECKING:
         PyllamaError,
         UnsupportedError,
     )
-    from pyllama.samplers import Sampler
+    from pyllama.quantization import quantize
+    from pyllama.samplers import Candidates, Sampler
     from pyllama.stream import (
         Completion,
         Delta,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Batch",
+    "Candidates",
     "ClosedError",
     "Completion",
     "Context",
@@ -80,6 +82,7 @@ __all__ = [
     "errors",
     "logging",
     "models",
+    "quantize",
     "samplers",
 ]
 
@@ -87,6 +90,7 @@ _CORE = "pyllama._core._llama"
 _SUBMODULES = ("errors", "logging", "models", "samplers")
 _SOURCES = {
     "Batch": _CORE,
+    "Candidates": "pyllama.samplers",
     "Completion": "pyllama.stream",
     "Context": _CORE,
     "Delta": "pyllama.stream",
@@ -104,6 +108,7 @@ _SOURCES = {
     "Usage": "pyllama.stream",
     "Vocab": _CORE,
     "build_info": _CORE,
+    "quantize": "pyllama.quantization",
 }
 
 

@@ -4,21 +4,26 @@
 
 A sampler here is a description: it can be kept, compared and used in any number of chains. Values are checked
 when a chain is made. ``greedy``, ``dist``, ``mirostat``, ``mirostat_v2`` and ``adaptive_p`` select the token
-and come last.
+and come last; so may ``custom``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from pyllama._core._llama import Vocab
 
 __all__ = [
+    "Candidates",
     "Sampler",
     "adaptive_p",
+    "custom",
     "dist",
     "dry",
     "grammar",
@@ -49,13 +54,26 @@ class Sampler:
     vocab: Vocab | None = None
 
 
+class Candidates(NamedTuple):
+    """What a chain leaves of a row of logits, from ``SamplerChain.apply``, in the order that it gave.
+
+    ``ids`` is int32, ``logits`` and the probabilities ``p`` are float32, all of shape (n,); tokens at -inf
+    are left out. ``selected`` is the token that the chain selected, None where it selects none.
+    """
+
+    ids: npt.NDArray[np.int32]
+    logits: npt.NDArray[np.float32]
+    p: npt.NDArray[np.float32]
+    selected: int | None
+
+
 def greedy() -> Sampler:
     """Select the most likely token."""
     return Sampler("greedy")
 
 
 def dist(seed: int | None = None) -> Sampler:
-    """Select a token at random, by its probability; ``seed`` in [0, 2³²), None for a random one."""
+    """Select a token at random, by its probability; ``seed`` in [0, 2³² - 1), None for a random one."""
     return Sampler("dist", (seed,))
 
 
@@ -192,5 +210,24 @@ def grammar_lazy(
 
 
 def infill(vocab: Vocab) -> Sampler:
-    """Prefer to end a fill-in-the-middle text; comes after top_k and top_p."""
+    """Prefer to end a fill-in-the-middle text; comes after top_k and top_p.
+
+    It compares all pairs of candidates, of which it takes at most 4,096.
+    """
     return Sampler("infill", (), vocab)
+
+
+def custom(fn: Callable[[npt.NDArray[np.float32], npt.NDArray[np.int32]], int | None]) -> Sampler:
+    """A sampler in Python: ``fn(logits, ids)`` gets the candidates that the samplers before it left.
+
+    ``logits`` is a writable float32 view of shape (n,), without a copy, and what is written there is what
+    the next sampler sees; -inf forbids a token. ``ids`` are the candidates' tokens, int32, read-only. With
+    nothing before it, ``ids[i] == i`` and n is the size of the vocabulary; after top_k, top_p and the like
+    there are fewer, best first or in no order. Both are strided, and keep their values after the call.
+
+    ``fn`` returns None, or the token that it selects, if it is the last sampler. What it raises comes out
+    of the chain's call, and the chain stays usable. It holds the GIL and must not use its own chain. ``fn``
+    may be an object that also has methods accept(token), reset() and clone(), which the chain calls for its
+    own; clones share an ``fn`` without clone().
+    """
+    return Sampler("custom", (fn,))

@@ -110,12 +110,9 @@ cdef extern from "llama.h" nogil:
         int32_t n_p_eval
         int32_t n_eval
         int32_t n_reused
-    struct llama_sampler_chain_params:
-        cbool no_perf
 
     llama_model_params llama_model_default_params()
     llama_context_params llama_context_default_params()
-    llama_sampler_chain_params llama_sampler_chain_default_params()
 
     void llama_backend_init()
     void llama_model_free(llama_model * model)
@@ -179,11 +176,6 @@ cdef extern from "llama.h" nogil:
     llama_pos llama_memory_seq_pos_max(llama_memory_t mem, llama_seq_id seq_id)
     cbool llama_memory_can_shift(llama_memory_t mem)
 
-    void llama_sampler_free(llama_sampler * smpl)
-    const char * llama_sampler_name(const llama_sampler * smpl)
-    uint32_t llama_sampler_get_seed(const llama_sampler * smpl)
-    llama_sampler * llama_sampler_chain_get(llama_sampler * chain, int32_t i)
-    int32_t llama_sampler_chain_n(const llama_sampler * chain)
 
 cdef extern from "backends.h" namespace "pyllama" nogil:
     void load_backends() except +

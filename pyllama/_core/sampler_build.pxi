@@ -1,13 +1,53 @@
 # From a description (pyllama.samplers) to a native sampler, every value checked: llama.cpp checks few, and a NaN in a
 # comparison can send its sorts out of bounds.
 
+import operator as _operator
+
 from libcpp.vector cimport vector
 
 cdef frozenset _SELECTING = frozenset(("greedy", "dist", "mirostat", "mirostat_v2", "adaptive_p"))
 cdef frozenset _OF_VOCAB = frozenset(("mirostat", "dry", "logit_bias", "grammar", "infill"))
-# The parser and the search for left recursion recurse: this much fits on any thread's stack.
-cdef int _GRAMMAR_DEPTH = 200
-cdef int _GRAMMAR_RULES = 5000
+cdef frozenset _SEEDED = frozenset(("dist", "xtc", "mirostat", "mirostat_v2", "adaptive_p"))
+cdef dict _KINDS = {
+    "greedy": sampler_kind.greedy,
+    "dist": sampler_kind.selects,
+    "mirostat": sampler_kind.selects,
+    "mirostat_v2": sampler_kind.selects,
+    "adaptive_p": sampler_kind.adaptive,
+    "temp": sampler_kind.changes,
+    "temp_ext": sampler_kind.changes,
+    "penalties": sampler_kind.changes,
+    "dry": sampler_kind.changes,
+    "logit_bias": sampler_kind.changes,
+    "infill": sampler_kind.pairs,
+    "custom": sampler_kind.custom,
+}
+# llama.cpp looks for each of them in the whole vocabulary.
+cdef int _BREAKERS = 256
+
+
+cdef sampler_kind _sampler_kind(str name, tuple args) except *:
+    """What checked_chain has to know about a sampler."""
+    if name == "top_k":
+        return sampler_kind.top_k if args[0] > 0 else sampler_kind.plain
+    if name == "grammar":
+        return sampler_kind.lazy_patterns if args[2] else sampler_kind.grammar
+    return <sampler_kind> <int> _KINDS.get(name, <int> sampler_kind.plain)
+
+
+cdef bint _wants_seed(object seed) except -1:
+    """Whether a sampler is to draw its own seed; llama.cpp has a number for that, too."""
+    return seed is None or seed == llama.LLAMA_DEFAULT_SEED
+
+
+cdef object _drawn_seed(object sampler):
+    """Return the seed that a sampler starts from, drawn where none is given; None for one that draws nothing."""
+    if sampler.name not in _SEEDED:
+        return None
+    seed = sampler.args[-1]
+    if _wants_seed(seed):
+        return int.from_bytes(_os.urandom(4), "little") % llama.LLAMA_DEFAULT_SEED
+    return _integer(seed, "seed", 0, 4294967295)
 
 
 cdef float _real(object value, str name, double low, double high) except? -1:
@@ -17,53 +57,11 @@ cdef float _real(object value, str name, double low, double high) except? -1:
     return <float> result
 
 
-cdef uint32_t _seed(object seed) except? 0:
-    if seed is None:
-        return llama.LLAMA_DEFAULT_SEED
-    return <uint32_t> _integer(seed, "seed", 0, 4294967295)
-
-
 cdef bytes _c_text(str text, str name):
     cdef bytes encoded = _utf8(text, name)
     if b"\0" in encoded:
         raise _errors.InvalidRequestError(f"{name} holds a NUL character", param=name)
     return encoded
-
-
-cdef int _check_grammar(bytes text) except -1:
-    """Refuse grammars nested so deep that llama.cpp's recursive parser would run out of stack."""
-    cdef int depth = 0
-    cdef char closing = 0  # inside a literal or a character class: what ends it
-    cdef bint comment = False
-    cdef bint escaped = False
-    cdef char c
-    for c in text:
-        if comment:
-            comment = c != b"\n"
-        elif escaped:
-            escaped = False
-        elif closing:
-            if c == b"\\":
-                escaped = True
-            elif c == closing:
-                closing = 0
-        elif c == b"#":
-            comment = True
-        elif c == b'"':
-            closing = b'"'
-        elif c == b"[":
-            closing = b"]"
-        elif c == b"(":
-            depth += 1
-            if depth > _GRAMMAR_DEPTH:
-                raise _errors.InvalidRequestError(
-                    f"the grammar nests more than {_GRAMMAR_DEPTH} parentheses", param="grammar"
-                )
-        elif c == b")":
-            depth -= 1
-    if text.count(b"::=") > _GRAMMAR_RULES:
-        raise _errors.InvalidRequestError(f"the grammar has more than {_GRAMMAR_RULES} rules", param="grammar")
-    return 0
 
 
 cdef llama.llama_sampler * _build_grammar(Vocab vocab, str text, str root, object patterns, object tokens) except NULL:
@@ -80,7 +78,7 @@ cdef llama.llama_sampler * _build_grammar(Vocab vocab, str text, str root, objec
     vocab._has_text()
     if not c_text.strip():
         raise _errors.InvalidRequestError("the grammar is empty", param="grammar")
-    _check_grammar(c_text)
+    c_check_grammar_text(c_text, b"grammar")
     if patterns is None:
         with nogil:
             result = llama_sampler_init_grammar(vocab._ptr, text_ptr, root_ptr)
@@ -129,6 +127,10 @@ cdef llama.llama_sampler * _build_dry(Vocab vocab, double multiplier, double bas
     cdef vector[const char *] pointers
     vocab._has_text()
     kept = [_c_text(breaker, "seq_breakers") for breaker in breakers]
+    if len(kept) > _BREAKERS:
+        raise _errors.InvalidRequestError(
+            f"seq_breakers has {len(kept)} strings, and at most {_BREAKERS} are allowed", param="seq_breakers"
+        )
     for breaker in kept:
         pointers.push_back(<const char *> <bytes> breaker)
     return llama_sampler_init_dry(
@@ -145,7 +147,7 @@ cdef llama.llama_sampler * _build_sampler(str name, tuple a, Vocab vocab) except
     if name == "greedy":
         return llama_sampler_init_greedy()
     if name == "dist":
-        return llama_sampler_init_dist(_seed(a[0]))
+        return llama_sampler_init_dist(<uint32_t> a[0])
     if name == "top_k":
         return llama_sampler_init_top_k(<int32_t> _integer(a[0], "k", -1, 2147483647))
     if name == "top_p":
@@ -163,20 +165,20 @@ cdef llama.llama_sampler * _build_sampler(str name, tuple a, Vocab vocab) except
     if name == "xtc":
         return llama_sampler_init_xtc(
             _real(a[0], "p", 0, 1), _real(a[1], "threshold", 0, 1),
-            <size_t> _integer(a[2], "min_keep", 1, 1 << 30), _seed(a[3])
+            <size_t> _integer(a[2], "min_keep", 1, 1 << 30), <uint32_t> a[3]
         )
     if name == "top_n_sigma":
         return llama_sampler_init_top_n_sigma(_real(a[0], "n", -1, 1e6))
     if name == "mirostat":
         return llama_sampler_init_mirostat(
-            vocab._n_tokens, _seed(a[3]), _real(a[0], "tau", 0, 100), _real(a[1], "eta", 0, 10),
+            vocab._n_tokens, <uint32_t> a[3], _real(a[0], "tau", 0, 100), _real(a[1], "eta", 0, 10),
             <int32_t> _integer(a[2], "m", 2, 1 << 20)
         )
     if name == "mirostat_v2":
-        return llama_sampler_init_mirostat_v2(_seed(a[2]), _real(a[0], "tau", 0, 100), _real(a[1], "eta", 0, 10))
+        return llama_sampler_init_mirostat_v2(<uint32_t> a[2], _real(a[0], "tau", 0, 100), _real(a[1], "eta", 0, 10))
     if name == "adaptive_p":
         return llama_sampler_init_adaptive_p(
-            _real(a[0], "target", -1, 1), _real(a[1], "decay", 0, 0.99), _seed(a[2])
+            _real(a[0], "target", -1, 1), _real(a[1], "decay", 0, 0.99), <uint32_t> a[2]
         )
     if name == "penalties":
         # The vocabulary's size matters to sampling on a GPU only.

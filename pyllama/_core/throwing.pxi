@@ -35,12 +35,6 @@ cdef extern from "llama.h" nogil:
     size_t llama_state_seq_set_data(llama.llama_context * ctx, const uint8_t * src, size_t size,
                                     llama.llama_seq_id dest_seq_id) except +raise_captured
 
-    void llama_sampler_accept(llama.llama_sampler * smpl, llama.llama_token token) except +raise_captured
-    void llama_sampler_apply(llama.llama_sampler * smpl, llama.llama_token_data_array * cur) except +raise_captured
-    void llama_sampler_reset(llama.llama_sampler * smpl) except +raise_captured
-    llama.llama_sampler * llama_sampler_clone(const llama.llama_sampler * smpl) except +raise_captured
-    llama.llama_sampler * llama_sampler_chain_init(llama.llama_sampler_chain_params params) except +raise_captured
-    void llama_sampler_chain_add(llama.llama_sampler * chain, llama.llama_sampler * smpl) except +raise_captured
     llama.llama_sampler * llama_sampler_init_greedy() except +raise_captured
     llama.llama_sampler * llama_sampler_init_dist(uint32_t seed) except +raise_captured
     llama.llama_sampler * llama_sampler_init_top_k(int32_t k) except +raise_captured

@@ -57,3 +57,10 @@ def prefill() -> Callable[..., Batch]:
         return batch
 
     return decode
+
+
+@pytest.fixture
+def ready(context: Context, prompt: list[int], prefill: Callable[..., Batch]) -> Context:
+    """A context whose last batch was the prompt, with an output at its end."""
+    prefill(context, prompt)
+    return context

@@ -8,16 +8,22 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from pyllama import Batch, Context, Model, PyllamaError, SamplerChain, samplers
 from pyllama.models import demo_model_path
 
+sys.path.insert(0, str(Path(__file__).parent))
+import fuzz_samplers
+
 EXPECTED = (PyllamaError, IndexError, TypeError, ValueError, OverflowError)
 
 
 class Handles:
-    """A context with its batch, chain and saved state, and the calls on them by name."""
+    """A context with its batch, chain and saved state."""
 
     def __init__(self, model: Model, options: dict[str, Any]) -> None:
         self.model = model
@@ -25,90 +31,87 @@ class Handles:
             model, **{"n_ctx": 256, "n_batch": 64, "n_ubatch": 32, "n_seq_max": 3, "n_threads": 1, **options}
         )
         self.batch = Batch(80, 3)
-        self.chain = self.make_chain("greedy")
+        self.chain = SamplerChain([samplers.greedy()])
         self.state = b""
 
-    def make_chain(self, kind: str) -> SamplerChain:
-        vocab = self.model.vocab
-        recipes = {
-            "greedy": [samplers.greedy()],
-            "dist": [samplers.top_k(5), samplers.temp(0.7), samplers.dist(1)],
-            "grammar": [
-                samplers.grammar(vocab, 'root ::= [a-z]{1,4} "."'),
-                samplers.top_p(0.9),
-                samplers.dist(1),
-            ],
-            "adaptive": [samplers.penalties(8, 1.2), samplers.adaptive_p(0.4, seed=1)],
-        }
-        return SamplerChain(recipes[kind])
-
-    def call(self, name: str, a: int, b: int, c: int) -> None:
-        context, batch, memory = self.context, self.batch, self.context.memory
-        if name == "add":
-            batch.add(a, b, [c], logits=True)
-        elif name == "add_two":
-            batch.add(a, b, [c, 1], logits=False)
-        elif name == "add_sequence":
-            batch.add_sequence([a] * (abs(b) % 90), max(c, 0), abs(a) % 4, ("last", "all", "none")[b % 3])
-        elif name == "continue":
-            seq_id = abs(a) % 3
-            batch.clear()
-            batch.add_sequence([5] * (1 + abs(b) % 70), memory.seq_pos_max(seq_id) + 1, seq_id, "all")
-            context.decode(batch)
-        elif name == "clear_batch":
-            batch.clear()
-        elif name == "decode":
-            context.decode(batch)
-        elif name == "encode":
-            context.encode(batch)
-        elif name == "logits":
-            context.logits(a)
-        elif name == "view":
-            with context.logits_view(a) as view:
-                view[b] = float(c)
-        elif name == "embeddings":
-            context.embeddings(a)
-            context.embeddings_seq(b)
-        elif name == "seq_rm":
-            memory.seq_rm(a, b, c)
-        elif name == "seq_cp":
-            memory.seq_cp(a, b, c)
-        elif name == "seq_keep":
-            memory.seq_keep(a)
-        elif name == "seq_add":
-            memory.seq_add(a, b, -1, c)
-        elif name == "seq_div":
-            memory.seq_div(a, -1, b, c)
-        elif name == "clear":
-            memory.clear(bool(a % 2))
-        elif name == "save":
-            self.state = context.state_seq_get(a)
-        elif name == "restore":
-            context.state_seq_set(a, self.state)
-        elif name == "restore_garbage":
-            garbage = bytearray(self.state)
-            garbage[b] ^= 1 + c % 255
-            context.state_seq_set(a, garbage)
-        elif name == "sample":
-            self.chain.sample(context, a)
-        elif name == "accept":
-            self.chain.accept(a)
-        elif name == "reset":
-            self.chain.reset()
-        elif name == "clone":
-            clone, old = self.chain.clone(), self.chain
-            self.chain = clone
-            old.close()
-        elif name == "close_context":
-            context.close()
-        else:
-            old = self.chain
-            self.chain = self.make_chain(("greedy", "dist", "grammar", "adaptive")[a % 4])
-            old.close()
+    def replace_chain(self, chain: SamplerChain) -> None:
+        old, self.chain = self.chain, chain
+        old.close()
 
     def close(self) -> None:
         self.chain.close()
         self.context.close()
+
+
+def continue_sequence(handles: Handles, a: int, b: int, c: int) -> None:
+    context, batch, seq_id = handles.context, handles.batch, abs(a) % 3
+    batch.clear()
+    batch.add_sequence([5] * (1 + abs(b) % 70), context.memory.seq_pos_max(seq_id) + 1, seq_id, "all")
+    context.decode(batch)
+
+
+def add_sequence(handles: Handles, a: int, b: int, c: int) -> None:
+    handles.batch.add_sequence([a] * (abs(b) % 90), max(c, 0), abs(a) % 4, ("last", "all", "none")[b % 3])
+
+
+def view(handles: Handles, a: int, b: int, c: int) -> None:
+    with handles.context.logits_view(a) as logits:
+        logits[b] = float(c)
+
+
+def save(handles: Handles, a: int, b: int, c: int) -> None:
+    handles.state = handles.context.state_seq_get(a)
+
+
+def restore_garbage(handles: Handles, a: int, b: int, c: int) -> None:
+    garbage = bytearray(handles.state)
+    garbage[b] ^= 1 + c % 255
+    handles.context.state_seq_set(a, garbage)
+
+
+def in_a_thread(handles: Handles, a: int, b: int, c: int) -> None:
+    """A call from a thread that the context does not belong to."""
+    names = [name for name in CALLS if name != "in_a_thread"]
+    outcome: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            CALLS[names[a % len(names)]](handles, b, c, a)
+        except BaseException as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    if outcome:
+        raise outcome[0]
+
+
+CALLS: dict[str, Callable[[Handles, int, int, int], object]] = {
+    **fuzz_samplers.CALLS,
+    "add": lambda handles, a, b, c: handles.batch.add(a, b, [c], logits=True),
+    "add_two": lambda handles, a, b, c: handles.batch.add(a, b, [c, 1], logits=False),
+    "add_sequence": add_sequence,
+    "continue": continue_sequence,
+    "clear_batch": lambda handles, a, b, c: handles.batch.clear(),
+    "decode": lambda handles, a, b, c: handles.context.decode(handles.batch),
+    "encode": lambda handles, a, b, c: handles.context.encode(handles.batch),
+    "logits": lambda handles, a, b, c: handles.context.logits(a),
+    "view": view,
+    "embeddings": lambda handles, a, b, c: handles.context.embeddings(a),
+    "embeddings_seq": lambda handles, a, b, c: handles.context.embeddings_seq(a),
+    "seq_rm": lambda handles, a, b, c: handles.context.memory.seq_rm(a, b, c),
+    "seq_cp": lambda handles, a, b, c: handles.context.memory.seq_cp(a, b, c),
+    "seq_keep": lambda handles, a, b, c: handles.context.memory.seq_keep(a),
+    "seq_add": lambda handles, a, b, c: handles.context.memory.seq_add(a, b, -1, c),
+    "seq_div": lambda handles, a, b, c: handles.context.memory.seq_div(a, -1, b, c),
+    "clear": lambda handles, a, b, c: handles.context.memory.clear(bool(a % 2)),
+    "save": save,
+    "restore": lambda handles, a, b, c: handles.context.state_seq_set(a, handles.state),
+    "restore_garbage": restore_garbage,
+    "close_context": lambda handles, a, b, c: handles.context.close(),
+    "in_a_thread": in_a_thread,
+}
 
 
 def play(model: Model, options: dict[str, Any], calls: list[list[Any]]) -> str:
@@ -116,7 +119,7 @@ def play(model: Model, options: dict[str, Any], calls: list[list[Any]]) -> str:
     try:
         for name, a, b, c in calls:
             try:
-                handles.call(name, a, b, c)
+                CALLS[name](handles, a, b, c)
             except EXPECTED:
                 continue
             except BaseException as error:
@@ -127,6 +130,9 @@ def play(model: Model, options: dict[str, Any], calls: list[list[Any]]) -> str:
 
 
 def main() -> None:
+    if "--names" in sys.argv:
+        print(json.dumps(list(CALLS)))
+        return
     with Model(demo_model_path()) as model:
         for line in sys.stdin:
             options, calls = json.loads(line)

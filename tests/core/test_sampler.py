@@ -8,12 +8,6 @@ from pyllama import Batch, Context, Model, SamplerChain, Vocab, samplers
 from pyllama.models import demo_model_path
 
 
-@pytest.fixture
-def ready(context: Context, prompt: list[int], prefill: Callable[..., Batch]) -> Context:
-    prefill(context, prompt)
-    return context
-
-
 def all_samplers(vocab: Vocab) -> list[samplers.Sampler]:
     return [
         samplers.logit_bias(vocab, {1: -float("inf"), 2: 0.5}),
@@ -49,10 +43,14 @@ def test_every_sampler_runs(ready: Context, vocab: Vocab) -> None:
 def test_reads_like_a_sequence(vocab: Vocab) -> None:
     chain = SamplerChain([samplers.top_k(40), samplers.temp(0.8), samplers.dist(1)])
     assert len(chain) == 3
-    assert list(chain) == ["top_k", "temp", "dist"]
-    assert chain[-1] == "dist"
-    with pytest.raises(IndexError, match="no sampler 3"):
-        chain[3]
+    assert chain.names == ("top_k", "temp", "dist")
+    assert list(chain) == [samplers.top_k(40), samplers.temp(0.8), samplers.dist(1)]
+    assert chain[-1] == samplers.dist(1)
+    for index in (3, -4, 1 << 70):
+        with pytest.raises(IndexError, match=f"no sampler {index} in a chain of 3"):
+            chain[index]
+        with pytest.raises(IndexError, match=f"no sampler {index}"):
+            chain.remove(index)
     assert samplers.top_k(40) == samplers.top_k(40) != samplers.top_k(41)
 
 
@@ -150,8 +148,10 @@ def test_lazy_grammar_waits(ready: Context, vocab: Vocab) -> None:
         ("", "root", "empty"),
         ("   ", "root", "empty"),
         ('root ::= "a\0"', "root", "NUL"),
-        ("root ::= " + "(" * 5000 + '"a"' + ")" * 5000, "root", "nests more than"),
-        ("\n".join(f"r{i} ::= r{i + 1}" for i in range(20000)), "r0", "more than 5000 rules"),
+        ("root ::= " + "(" * 5000 + '"a"' + ")" * 5000, "root", "nests parentheses deeper"),
+        ('root ::= "a"{5,2}', "root", "most is below its least"),
+        ("root ::= <[99999999999999999999]>", "root", "grammar"),
+        ("\n".join(f"r{i} ::= r{i + 1}" for i in range(20000)), "r0", "more than 8192 rules"),
     ],
 )
 def test_bad_grammars(vocab: Vocab, text: str, root: str, message: str) -> None:
@@ -160,7 +160,7 @@ def test_bad_grammars(vocab: Vocab, text: str, root: str, message: str) -> None:
 
 
 def test_a_deep_chain_of_rules_fits_on_the_stack(vocab: Vocab) -> None:
-    text = "\n".join(f"r{i} ::= r{i + 1}" for i in range(4000)) + '\nr4000 ::= "a"'
+    text = "\n".join(f"r{i} ::= r{i + 1}" for i in range(8000)) + '\nr8000 ::= "a"'
     SamplerChain([samplers.grammar(vocab, text, "r0"), samplers.greedy()]).close()
 
 
@@ -184,6 +184,13 @@ def test_bad_values_are_named(vocab: Vocab) -> None:
         (samplers.penalties(freq=float("inf")), "freq"),
         (samplers.dist(-1), "seed"),
         (samplers.dry(vocab, nan), "multiplier"),
+        (samplers.dry(vocab, 1.0, seq_breakers=["x"] * 257), "seq_breakers"),
+        (samplers.dry(vocab, 1.0, last_n=-1), "last_n"),
+        (samplers.penalties(-1), "last_n"),
+        (samplers.xtc(2.0, 0.1), "p"),
+        (samplers.typical(0.5, -1), "min_keep"),
+        (samplers.temp_ext(0.8, nan), "delta"),
+        (samplers.top_n_sigma(nan), "n"),
         (samplers.logit_bias(vocab, {len(vocab): 1.0}), "token"),
         (samplers.logit_bias(vocab, {0: nan}), "bias"),
         (samplers.grammar_lazy(vocab, 'root ::= "a"'), "trigger_patterns"),
@@ -199,11 +206,14 @@ def test_bad_values_are_named(vocab: Vocab) -> None:
 
 
 def test_a_chain_must_select(ready: Context) -> None:
-    for chain in ([], [samplers.top_k(3)], [samplers.greedy(), samplers.top_k(3)]):
-        with pytest.raises(pyllama.InvalidRequestError, match="selects no token"):
-            SamplerChain(chain)
-    with pytest.raises(pyllama.InvalidRequestError, match="must be the last"):
-        SamplerChain([samplers.dist(1), samplers.greedy()])
+    for recipe in ([], [samplers.top_k(3)]):
+        with SamplerChain(recipe) as chain:
+            for _ in range(2):
+                with pytest.raises(pyllama.InvalidRequestError, match="no sampler of the chain selects"):
+                    chain.sample(ready)
+    for recipe in ([samplers.dist(1), samplers.greedy()], [samplers.greedy(), samplers.top_k(3)]):
+        with pytest.raises(pyllama.InvalidRequestError, match="must be the last"):
+            SamplerChain(recipe)
     with pytest.raises(TypeError, match="str"):
         SamplerChain(["greedy"])
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from pyllama import samplers
 from pyllama.engine import Engine, _to_argv
 from pyllama.errors import ClosedError, ContextLengthError, InvalidRequestError, ModelLoadError
 from pyllama.stream import Completion
@@ -96,6 +97,12 @@ async def test_errors(engine: Engine) -> None:
         await engine.chat([{"role": "user", "content": "1 2 3 " * 5000}])
     assert caught.value.n_prompt_tokens > caught.value.n_ctx
     assert (await ask(engine, max_tokens=2)).finish_reason == "length"
+
+
+async def test_python_samplers_are_refused(engine: Engine) -> None:
+    """They would need the GIL on the engine thread: SamplerChain takes them."""
+    with pytest.raises(TypeError, match="Sampler is not JSON serializable"):
+        await engine.chat(QUESTION, samplers=[samplers.custom(lambda logits, ids: None)])
 
 
 async def test_closing_ends_what_runs() -> None:
