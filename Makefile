@@ -99,15 +99,15 @@ FUZZ_EXAMPLES ?= 20000
 fuzz: build
 	PYLLAMA_FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/pytest tests/core/test_fuzz.py
 
-# The same with a module that is instrumented whole, llama.cpp and ggml included: about 15 minutes to build on 2 cores.
-# Leaks are CPython's, and a failed allocation is an error that the bindings report.
+# The same with a module whose own code and llama.cpp's are instrumented. Leaks are CPython's, and a failed allocation
+# is an error that the bindings report.
 ASAN := build/asan-python
 
 $(ASAN)/.built: $(VENV)/.tools $(SOURCES)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pip install --no-build-isolation --no-deps --upgrade \
 	  --target $(ASAN)/site -C build-dir=$(ASAN)/cmake -C install.strip=false \
 	  -C cmake.define.PYLLAMA_SANITIZE=address,undefined \
-	  -C cmake.define.GGML_SANITIZE_ADDRESS=ON -C cmake.define.LLAMA_SANITIZE_ADDRESS=ON .
+	  -C cmake.define.PYLLAMA_SANITIZE_LLAMA=address .
 	@touch $@
 
 fuzz-asan: $(ASAN)/.built

@@ -41,6 +41,14 @@ set_source_files_properties("${_common}/arg.cpp"
   PROPERTIES COMPILE_OPTIONS "-include;${CMAKE_CURRENT_SOURCE_DIR}/csrc/exit_shim.h"
              OBJECT_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/csrc/exit_shim.h")
 
+# llama.cpp's own logic under a sanitizer, for random calls from Python (make fuzz-asan). The models' graphs and ggml's
+# kernels stay as they are in a release, so that ccache has them.
+if(PYLLAMA_SANITIZE_LLAMA)
+  file(GLOB _logic "${PYLLAMA_LLAMA_CPP_TREE}/src/llama*.cpp" "${PYLLAMA_LLAMA_CPP_TREE}/src/unicode.cpp")
+  set_source_files_properties(${_logic} TARGET_DIRECTORY llama
+    PROPERTIES COMPILE_OPTIONS "-fsanitize=${PYLLAMA_SANITIZE_LLAMA};-fno-omit-frame-pointer;-g1")
+endif()
+
 # Two packages in one process may both carry a libggml.so: our SONAMEs are our own. Plug-ins keep ggml's
 # names, because ggml finds no others.
 set(PYLLAMA_GGML_TARGETS ggml ggml-base ${GGML_AVAILABLE_BACKENDS})
