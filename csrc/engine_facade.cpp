@@ -24,10 +24,26 @@ generation_params default_settings(const model & source) {
 
 }  // namespace
 
-std::shared_ptr<engine> make_engine(const server_params & params) {
+std::shared_ptr<engine> make_engine(const server_params & params, load_progress & progress) {
+    const auto check = [&] {
+        if (progress.stop) {
+            throw error(error_kind::model_load, "the load of '" + params.common.model.path + "' was stopped");
+        }
+    };
     server_params fitted = params;
     fit_to_devices(fitted.common);
-    return std::make_shared<engine>(model::load(fitted.common), fitted);
+    check();
+    common_params watched = fitted.common;
+    progress.attach(watched);
+    std::shared_ptr<model> loaded;
+    try {
+        loaded = model::load(std::move(watched));
+    } catch (const error &) {
+        check();
+        throw;
+    }
+    check();
+    return std::make_shared<engine>(std::move(loaded), fitted);
 }
 
 std::shared_ptr<prepared_request> prepare(engine & target, const std::string & body, dialect which) {

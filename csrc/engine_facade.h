@@ -6,12 +6,14 @@
 #include <string>
 
 #include "engine.h"
+#include "load_progress.h"
 #include "text_requests.h"
 
 namespace pyllama {
 
-// Loads the model and starts the engine: seconds to minutes. Throws error(model_load).
-std::shared_ptr<engine> make_engine(const server_params & params);
+// Loads the model and starts the engine: seconds to minutes. Throws error(model_load), also when `progress` was told
+// to stop.
+std::shared_ptr<engine> make_engine(const server_params & params, load_progress & progress);
 
 // prepare_chat with the engine's limits: milliseconds.
 std::shared_ptr<prepared_request> prepare(engine & target, const std::string & body, dialect which);

@@ -152,6 +152,8 @@ std::shared_ptr<model> model::load(common_params && params, bool vocab_only) {
     } catch (const std::exception & e) {
         cannot_load(path, e.what());
     }
+    own.load_progress_callback = nullptr;  // its object lives as long as the load
+    own.load_progress_callback_user_data = nullptr;
     if (loaded->handle_ == nullptr) {
         cannot_load(path, logged_reason(logged));
     }

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from pyllama.stream import (
         Completion,
         Delta,
+        Prefill,
         Stream,
         Timings,
         TokenLogprob,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
         ToolCallDelta,
         Usage,
     )
+    from pyllama.sync import SyncEngine, SyncStream
 
 __all__ = [
     "Batch",
@@ -67,10 +69,13 @@ __all__ = [
     "Model",
     "ModelLoadError",
     "NotFoundError",
+    "Prefill",
     "PyllamaError",
     "Sampler",
     "SamplerChain",
     "Stream",
+    "SyncEngine",
+    "SyncStream",
     "Timings",
     "TokenLogprob",
     "ToolCall",
@@ -98,9 +103,12 @@ _SOURCES = {
     "LogitsView": _CORE,
     "Memory": _CORE,
     "Model": _CORE,
+    "Prefill": "pyllama.stream",
     "Sampler": "pyllama.samplers",
     "SamplerChain": _CORE,
     "Stream": "pyllama.stream",
+    "SyncEngine": "pyllama.sync",
+    "SyncStream": "pyllama.sync",
     "Timings": "pyllama.stream",
     "TokenLogprob": "pyllama.stream",
     "ToolCall": "pyllama.stream",

@@ -8,15 +8,13 @@ async with pyllama.Engine(model="model.gguf", n_ctx=4096) as engine:
 
 from __future__ import annotations
 
-import asyncio
-import json
-import os
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from pyllama.errors import ClosedError
+from pyllama.engine_base import EngineBase, chat_body
+from pyllama.errors import ClosedError, EngineError
+from pyllama.loading import EngineHandle
 from pyllama.loop import LoopNotifier, StreamReader
 from pyllama.stream import Stream
 
@@ -25,23 +23,20 @@ if TYPE_CHECKING:
 
 __all__ = ["Engine"]
 
-# llama.cpp's names of the fields whose flags are spelled otherwise.
-_FLAGS = {
-    "n_ctx": "--ctx-size",
-    "n_batch": "--batch-size",
-    "n_ubatch": "--ubatch-size",
-    "n_parallel": "--parallel",
-    "n_threads": "--threads",
-    "n_threads_batch": "--threads-batch",
-    "n_predict": "--n-predict",
-}
+_Result = TypeVar("_Result")
+
+# Seconds between two looks at a load.
+_LOAD_POLL = 0.02
 
 
-class Engine:
-    """A loaded model with its slots. Use it as an async context manager, on one event loop.
+class Engine(EngineBase):
+    """A loaded model with its slots. Use it as an async context manager, on one asyncio or trio loop.
+
+    Any number of streams run at once; those that find no free slot wait in the queue.
 
     Args:
         model: Path of a GGUF file; None takes the bundled demo model.
+        progress: Called on the loop with a value from 0 to 1 while the model loads.
         flags: llama-server's flags as keywords: ``n_gpu_layers=99`` is ``--n-gpu-layers 99``, ``True`` and
             ``False`` are ``--flag`` and ``--no-flag``, None leaves what a LLAMA_ARG_* variable or the default
             says.
@@ -50,36 +45,43 @@ class Engine:
         InvalidRequestError: A flag is unknown or its value is bad.
     """
 
-    def __init__(self, model: str | os.PathLike[str] | None = None, **flags: Any) -> None:
-        from pyllama._core import _llama
-
-        if model is None:
-            from pyllama.models import demo_model_path
-
-            model = demo_model_path()
-        self._params = _llama.ServerParams(["--model", os.fspath(model), *_to_argv(flags)])
-        self._core: _llama.Engine | None = None
-        self._notifier: LoopNotifier | None = None
+    _notifier: LoopNotifier | None = None
 
     async def start(self) -> None:
-        """Load the model on a worker thread; idempotent.
+        """Load the model on a worker thread; idempotent. Cancelling it stops the load.
 
         Raises:
             ModelLoadError: The file is missing, truncated, or no GGUF.
         """
-        if self._core is not None:
-            return
-        from pyllama._core import _llama
+        import anyio
 
-        self._core = await asyncio.to_thread(_llama.Engine, self._params)
-        self._notifier = LoopNotifier(_llama.Waker())
+        if self._handle is not None:
+            return
+        handle = EngineHandle(self._params)
+        try:
+            while not handle.wait(0):
+                if self._progress is not None:
+                    self._progress(handle.progress)
+                await anyio.sleep(_LOAD_POLL)
+            handle.core()
+        except BaseException:
+            handle.stop()  # its thread ends soon, and is waited for at the latest at exit
+            raise
+        if self._handle is not None:  # another task was faster
+            await _in_thread(handle.close)
+            return
+        self._handle = handle
+        self._notifier = _make_notifier()
 
     async def aclose(self) -> None:
         """End every running request, join the threads and free the memory; idempotent."""
-        core, self._core = self._core, None
+        import anyio
+
+        handle, self._handle = self._handle, None
         notifier, self._notifier = self._notifier, None
-        if core is not None:
-            await asyncio.to_thread(core.close)
+        if handle is not None:
+            with anyio.CancelScope(shield=True):
+                await _in_thread(handle.close)
         if notifier is not None:
             notifier.close()
 
@@ -95,12 +97,6 @@ class Engine:
     ) -> None:
         await self.aclose()
 
-    def __del__(self) -> None:
-        if getattr(self, "_core", None) is not None:
-            warnings.warn(
-                "an Engine was dropped without aclose()", ResourceWarning, stacklevel=2, source=self
-            )
-
     async def chat(self, messages: Sequence[Mapping[str, Any]], **options: Any) -> Stream:
         """Start a chat completion and return its stream.
 
@@ -115,10 +111,20 @@ class Engine:
             EngineBusyError: The queue is full.
             ClosedError: The engine is not running.
         """
-        core, notifier = self._running()
-        fields = {name: value for name, value in options.items() if value is not None}
-        body = json.dumps({**fields, "messages": list(messages), "stream": True}).encode()
-        prepared = await asyncio.to_thread(core.prepare_chat, body, "deltas")
+        core = self._running()
+        body = chat_body(messages, options)
+        return self._submit(await _in_thread(lambda: core.prepare_chat(body, "deltas")))
+
+    async def slots(self) -> list[dict[str, Any]]:
+        """Return what each slot is doing; waits for the step that is running."""
+        return await _in_thread(self._running().slots)
+
+    def _submit(self, prepared: _llama.Prepared) -> Stream:
+        core, notifier = self._running(), self._notifier
+        if notifier is None:
+            raise ClosedError("the engine is not running")
+        if not notifier.is_current():
+            raise EngineError("the engine belongs to another event loop: make one Engine per loop")
         n_prompt_tokens = prepared.n_prompt_tokens
         watch = notifier.watch()
         try:
@@ -128,34 +134,15 @@ class Engine:
             raise
         return Stream(StreamReader(stream, notifier, watch), n_prompt_tokens)
 
-    def props(self) -> dict[str, Any]:
-        """Return what the model and the server's defaults are, as in ``GET /props``."""
-        return self._running()[0].props()
 
-    def metrics(self) -> dict[str, float]:
-        """Return the engine's counters; times are in seconds."""
-        return self._running()[0].metrics()
+async def _in_thread(call: Callable[[], _Result]) -> _Result:
+    import anyio.to_thread
 
-    async def slots(self) -> list[dict[str, Any]]:
-        """Return what each slot is doing; waits for the step that is running."""
-        return await asyncio.to_thread(self._running()[0].slots)
-
-    def _running(self) -> tuple[_llama.Engine, LoopNotifier]:
-        if self._core is None or self._notifier is None:
-            raise ClosedError("the engine is not running: use `async with Engine(...)`")
-        return self._core, self._notifier
+    return await anyio.to_thread.run_sync(call)
 
 
-def _to_argv(flags: Mapping[str, Any]) -> list[str]:
-    argv: list[str] = []
-    for name, value in flags.items():
-        flag = _FLAGS.get(name, "--" + name.replace("_", "-"))
-        if value is True:
-            argv.append(flag)
-        elif value is False:
-            argv.append("--no-" + flag.removeprefix("--"))
-        elif isinstance(value, (list, tuple)):
-            argv += [flag, ",".join(str(item) for item in value)]
-        elif value is not None:
-            argv += [flag, os.fspath(value) if isinstance(value, os.PathLike) else str(value)]
-    return argv
+def _make_notifier() -> LoopNotifier:
+    from pyllama._core import _llama
+    from pyllama.trio_loop import TrioNotifier, in_trio
+
+    return TrioNotifier(_llama.Waker()) if in_trio() else LoopNotifier(_llama.Waker())

@@ -22,25 +22,52 @@ from pyllama.errors import ClosedError, EngineError
 if TYPE_CHECKING:
     from pyllama._core import _llama
 
-__all__ = ["LoopNotifier", "StreamReader", "Watch"]
+__all__ = ["LoopNotifier", "StreamReader", "Watch", "read_new"]
 
 # A read takes everything there is: the ring bounds it, and a reader that waits has then seen all.
 MAX_READ = 1 << 30
 
 
+def read_new(stream: _llama.Stream, offset: int) -> tuple[bytes, int, bool]:
+    """Return everything from ``offset`` on, the next offset, and whether the stream ends there. Never waits.
+
+    Raises:
+        EngineError: The ring overtook the reader; the message names the lost range.
+    """
+    data: bytes
+    data, following, finished, first = stream.read(offset, MAX_READ)
+    if first is not None:
+        raise EngineError(f"the reader was too slow: bytes {offset} to {first} of the stream are gone")
+    return data, following, finished
+
+
 class Watch:
     """Wakes one task, at most one at a time. A wake that nobody waits for is kept."""
 
-    __slots__ = ("_loop", "_waiter", "_woken", "key")
+    __slots__ = ("key",)
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, key: int) -> None:
-        self._loop = loop
-        self._waiter: asyncio.Future[None] | None = None
-        self._woken = False
+    def __init__(self, key: int) -> None:
         self.key = key
 
     def wake(self) -> None:
         """Let wait() return, now or at its next call."""
+        raise NotImplementedError
+
+    async def wait(self) -> None:
+        """Return after the next wake()."""
+        raise NotImplementedError
+
+
+class _AsyncioWatch(Watch):
+    __slots__ = ("_loop", "_waiter", "_woken")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, key: int) -> None:
+        super().__init__(key)
+        self._loop = loop
+        self._waiter: asyncio.Future[None] | None = None
+        self._woken = False
+
+    def wake(self) -> None:
         waiter = self._waiter
         if waiter is None:
             self._woken = True
@@ -48,7 +75,6 @@ class Watch:
             waiter.set_result(None)
 
     async def wait(self) -> None:
-        """Return after the next wake()."""
         if self._woken:
             self._woken = False
             return
@@ -67,21 +93,16 @@ class LoopNotifier:
 
     def __init__(self, waker: _llama.Waker) -> None:
         self.waker = waker
-        self._loop = asyncio.get_running_loop()
         self._keys = itertools.count(1)
         self._watches: dict[int, Watch] = {}
-        self._thread: _NotifierThread | None = None
         self._closed = False
-        try:
-            self._loop.add_reader(waker.fd, self._drain)
-        except NotImplementedError:
-            self._thread = _NotifierThread(self._loop, waker.fd, self._drain)
+        self._attach()
 
     def watch(self) -> Watch:
         """Return a new watch; its ``key`` is what the core is given. forget() it afterwards."""
         if self._closed:
             raise ClosedError("the event loop's notifier is closed")
-        watch = Watch(self._loop, next(self._keys))
+        watch = self._make_watch(next(self._keys))
         self._watches[watch.key] = watch
         return watch
 
@@ -94,14 +115,35 @@ class LoopNotifier:
         if self._closed:
             return
         self._closed = True
-        if self._thread is None:
-            self._loop.remove_reader(self.waker.fd)
-        else:
-            self._thread.stop()
+        self._detach()
         for watch in self._watches.values():
             watch.wake()
         self._watches.clear()
         self.waker.close()
+
+    def is_current(self) -> bool:
+        """Whether the caller runs on this notifier's loop."""
+        try:
+            return asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            return False
+
+    def _attach(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._thread: _NotifierThread | None = None
+        try:
+            self._loop.add_reader(self.waker.fd, self._drain)
+        except NotImplementedError:
+            self._thread = _NotifierThread(self._loop, self.waker.fd, self._drain)
+
+    def _detach(self) -> None:
+        if self._thread is not None:
+            self._thread.stop()
+        elif not self._loop.is_closed():
+            self._loop.remove_reader(self.waker.fd)
+
+    def _make_watch(self, key: int) -> Watch:
+        return _AsyncioWatch(self._loop, key)
 
     def _drain(self) -> None:
         if self._closed:
@@ -176,12 +218,11 @@ class StreamReader:
 
     def read(self) -> bytes:
         """Return what is new, perhaps nothing. Never waits."""
-        start = self.offset
-        data: bytes
-        data, self.offset, self.finished, first = self.stream.read(start, MAX_READ)
-        if first is not None:
+        try:
+            data, self.offset, self.finished = read_new(self.stream, self.offset)
+        except EngineError:
             self.finished = True
-            raise EngineError(f"the reader was too slow: bytes {start} to {first} of the stream are gone")
+            raise
         return data
 
     def close(self) -> None:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from pyllama.loading import hold_daemon_at_exit
+
 if TYPE_CHECKING:
+    from pyllama._core import _llama
     from pyllama.loop import StreamReader
 
 __all__ = [
     "Completion",
     "Delta",
+    "Prefill",
     "Stream",
     "Timings",
     "TokenLogprob",
@@ -79,8 +84,21 @@ class Timings:
 
 
 @dataclass(frozen=True, slots=True)
+class Prefill:
+    """How far the prompt is: counts of tokens, of which ``cached`` were not computed again; milliseconds."""
+
+    total: int
+    cached: int
+    processed: int
+    time_ms: float
+
+
+@dataclass(frozen=True, slots=True)
 class Delta:
-    """What is new since the last delta; the last one brings ``finish_reason``, ``usage`` and ``timings``."""
+    """What is new since the last delta; the last one brings ``finish_reason``, ``usage`` and ``timings``.
+
+    With the option ``return_progress``, deltas with ``prefill`` and nothing else come first.
+    """
 
     content: str = ""
     reasoning: str = ""
@@ -90,6 +108,7 @@ class Delta:
     stop_string: str | None = None
     usage: Usage | None = None
     timings: Timings | None = None
+    prefill: Prefill | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,40 +126,74 @@ class Completion:
     timings: Timings = field(default_factory=Timings)
 
 
-class Stream:
+class StreamBase:
+    """What is known of a request's answer so far, however it is waited for."""
+
+    def __init__(self, stream: _llama.Stream, n_prompt_tokens: int) -> None:
+        self._stream = stream
+        self._new: deque[Delta] = deque()
+        self._seen: list[Delta] = []
+        self.id: str = stream.id
+        self.n_prompt_tokens = n_prompt_tokens
+
+    def cancel(self) -> None:
+        """End the request before its next token; idempotent. Iteration then ends. Any thread may call it."""
+        self._stream.cancel()
+
+    def _cancel_unfinished(self) -> None:
+        if self._stream.state != "finished":
+            self._stream.cancel()
+
+    def _add(self, chunk: bytes) -> None:
+        for line in chunk.splitlines():
+            if line:
+                value = json.loads(line)
+                if value["type"] in _DELTA_LINES:
+                    self._new.append(_parse(value))
+
+    def _take(self) -> Delta:
+        delta = self._new.popleft()
+        self._seen.append(delta)
+        return delta
+
+    def _raise_error(self) -> None:
+        error = self._stream.error
+        if error is not None:
+            hold_daemon_at_exit()
+            raise error
+
+
+class Stream(StreamBase):
     """The running answer to one request. Iterate it once, or await ``result()``.
 
-    ``async with stream`` cancels the request when the block is left before the end. Belongs to the event loop
-    of its engine.
+    Leaving the ``async for`` before the end, by ``break``, an exception or the task's cancellation, cancels
+    the request before its next token; so does dropping the stream. Only an async generator of one's own around
+    the loop is closed later, by its event loop: there, use ``async with stream`` or ``contextlib.aclosing``.
+
+    Belongs to the event loop of its engine.
     """
 
     def __init__(self, reader: StreamReader, n_prompt_tokens: int) -> None:
+        super().__init__(reader.stream, n_prompt_tokens)
         self._reader = reader
-        self._deltas = self._read_deltas()
-        self.id: str = reader.stream.id
-        self.n_prompt_tokens = n_prompt_tokens
+        self._left = False
 
     def __aiter__(self) -> AsyncIterator[Delta]:
-        return self._deltas
+        return _Iteration(self)
 
     async def result(self) -> Completion:
-        """Return the whole answer: what has not been iterated yet is awaited.
+        """Return the whole answer: wait for what is missing, and put it together with what was iterated.
 
         Raises:
             PyllamaError: The request failed.
         """
-        return _collect(self.id, [delta async for delta in self._deltas])
-
-    def cancel(self) -> None:
-        """End the request before its next token; idempotent. Iteration then ends."""
-        self._reader.stream.cancel()
+        async for _ in self:
+            pass
+        return _collect(self.id, self._seen)
 
     async def aclose(self) -> None:
         """Cancel the request if it still runs, and let go of the stream; idempotent."""
-        if self._reader.stream.state != "finished":
-            self._reader.stream.cancel()
-        await self._deltas.aclose()
-        self._reader.close()
+        self._leave()
 
     async def __aenter__(self) -> Self:
         return self
@@ -153,28 +206,66 @@ class Stream:
     ) -> None:
         await self.aclose()
 
-    async def _read_deltas(self) -> AsyncGenerator[Delta, None]:
-        try:
-            async for chunk in self._reader:
-                for line in chunk.splitlines():
-                    if line:
-                        value = json.loads(line)
-                        if value["type"] in _DELTA_LINES:
-                            yield _parse(value)
-            error = self._reader.stream.error
-            if error is not None:
-                raise error
-        finally:
+    def __del__(self) -> None:
+        if hasattr(self, "_reader"):
+            self._leave()
+
+    def _leave(self) -> None:
+        if not self._left:
+            self._left = True
+            self._cancel_unfinished()
+            self._reader.watch.wake()  # another task may wait for the next delta
             self._reader.close()
+
+    async def _next(self) -> Delta | None:
+        reader = self._reader
+        try:
+            while not self._new and not reader.finished and not self._left:
+                if chunk := reader.read():
+                    self._add(chunk)
+                elif not reader.finished:
+                    await reader.watch.wait()
+            if self._new:
+                return self._take()
+            if not self._left:
+                self._raise_error()
+        except BaseException:
+            self._leave()
+            raise
+        return None
+
+
+class _Iteration:
+    """One ``async for`` over a stream.
+
+    The loop holds the only reference, so leaving it destroys this object at once. An async generator would not
+    do: its event loop finalises it at some later time, and trio warns.
+    """
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Delta:
+        delta = await self._stream._next()
+        if delta is None:
+            raise StopAsyncIteration
+        return delta
+
+    def __del__(self) -> None:
+        self._stream._leave()
 
 
 # Of the lines of the core's "deltas" dialect; an error raises when the stream has ended.
-_DELTA_LINES = frozenset({"delta", "finish"})
+_DELTA_LINES = frozenset({"delta", "progress", "finish"})
 
 
 def _parse(line: Mapping[str, Any]) -> Delta:
     usage = line.get("usage")
     timings = line.get("timings")
+    prefill = line.get("prompt_progress")
     return Delta(
         content=line.get("content", ""),
         reasoning=line.get("reasoning", ""),
@@ -184,6 +275,7 @@ def _parse(line: Mapping[str, Any]) -> Delta:
         stop_string=line.get("stop_string"),
         usage=None if usage is None else _parse_usage(usage),
         timings=None if timings is None else _parse_timings(timings),
+        prefill=None if prefill is None else _parse_prefill(prefill),
     )
 
 
@@ -219,6 +311,15 @@ def _parse_usage(usage: Mapping[str, Any]) -> Usage:
 
 def _parse_timings(timings: Mapping[str, Any]) -> Timings:
     return Timings(**{name: timings[name] for name in Timings.__slots__})
+
+
+def _parse_prefill(progress: Mapping[str, Any]) -> Prefill:
+    return Prefill(
+        total=progress["total"],
+        cached=progress["cache"],
+        processed=progress["processed"],
+        time_ms=progress["time_ms"],
+    )
 
 
 class _CallParts:

@@ -47,6 +47,16 @@ cdef extern from "stream.h" namespace "pyllama" nogil:
         void subscribe(shared_ptr[c_waker] target, uint64_t key) except +raise_captured
         void unsubscribe(const c_waker * target, uint64_t key)
 
+cdef extern from "<atomic>" namespace "std" nogil:
+    cdef cppclass c_atomic "std::atomic" [T]:
+        T load() const
+        void store(T value)
+
+cdef extern from "load_progress.h" namespace "pyllama" nogil:
+    cdef cppclass c_load_progress "pyllama::load_progress":
+        c_atomic[float] value
+        c_atomic[cbool] stop
+
 cdef extern from "model.h" namespace "pyllama" nogil:
     cdef cppclass c_model "pyllama::model":
         pass
@@ -86,7 +96,8 @@ cdef extern from "engine.h" namespace "pyllama" nogil:
         int n_slots() const
 
 cdef extern from "engine_facade.h" namespace "pyllama" nogil:
-    shared_ptr[c_engine] c_make_engine "pyllama::make_engine"(const c_server_params & params) except +raise_captured
+    shared_ptr[c_engine] c_make_engine "pyllama::make_engine"(
+        const c_server_params & params, c_load_progress & progress) except +raise_captured
     shared_ptr[c_prepared_request] c_prepare "pyllama::prepare"(
         c_engine & target, const string & body, c_dialect which) except +raise_captured
     shared_ptr[c_prepared_request] c_prepare_raw "pyllama::prepare_raw"(

@@ -47,19 +47,39 @@ cdef c_dialect _dialect(str name, bint raw) except *:
     raise _errors.InvalidRequestError(f"unknown dialect {name!r}", param="dialect")
 
 
+cdef class LoadProgress:
+    """How far an Engine's load is, to be watched from other threads than the one that loads."""
+
+    cdef shared_ptr[c_load_progress] state
+
+    def __cinit__(self) -> None:
+        self.state = make_shared[c_load_progress]()
+
+    @property
+    def value(self) -> float:
+        """Share of the weights that is loaded, from 0 to 1."""
+        return deref(self.state).value.load()
+
+    def stop(self) -> None:
+        """Let the load raise ModelLoadError at the next tensor; once the engine is there it does nothing."""
+        deref(self.state).stop.store(True)
+
+
 cdef class Engine:
     """A loaded model with its slot loop. Every method may be called from any thread.
 
-    Raises ModelLoadError when the model cannot be used.
+    The load runs on the calling thread, with the GIL released. Raises ModelLoadError when the model cannot be used
+    or ``progress`` was told to stop.
     """
 
     cdef shared_ptr[c_engine] handle
     cdef int pid
 
-    def __init__(self, ServerParams params not None) -> None:
+    def __init__(self, ServerParams params not None, LoadProgress progress=None) -> None:
         cdef shared_ptr[c_engine] made
+        cdef LoadProgress watched = LoadProgress() if progress is None else progress
         with nogil:
-            made = c_make_engine(params.params)
+            made = c_make_engine(params.params, deref(watched.state))
         self.handle = made
         self.pid = _os.getpid()
 
@@ -212,7 +232,12 @@ cdef class Engine:
         """End the engine and free the model. Idempotent; streams stay readable."""
         cdef shared_ptr[c_engine] engine = self.handle
         self.handle.reset()
-        if engine.get() != NULL and self.pid == _os.getpid():
+        if engine.get() == NULL:
+            return
+        if self.pid != _os.getpid():
+            # The threads are in the parent: nothing here may join them.
+            new shared_ptr[c_engine](engine)
+        else:
             with nogil:
                 deref(engine).close()
                 engine.reset()

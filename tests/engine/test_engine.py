@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from pyllama import samplers
-from pyllama.engine import Engine, _to_argv
+from pyllama.engine import Engine
+from pyllama.engine_base import to_argv
 from pyllama.errors import ClosedError, ContextLengthError, InvalidRequestError, ModelLoadError
 from pyllama.stream import Completion
 
@@ -137,7 +138,7 @@ async def test_introspection(engine: Engine) -> None:
 
 def test_flags() -> None:
     flags = {"n_ctx": 512, "kv_unified": True, "mmap": False, "seed": None, "alias": ["a", "b"]}
-    assert _to_argv(flags) == ["--ctx-size", "512", "--kv-unified", "--no-mmap", "--alias", "a,b"]
+    assert to_argv(flags) == ["--ctx-size", "512", "--kv-unified", "--no-mmap", "--alias", "a,b"]
 
 
 def test_importing_touches_no_server_dependency() -> None:

@@ -1,0 +1,211 @@
+"""The engine without async, for scripts, notebooks and threads.
+
+with pyllama.SyncEngine("model.gguf", n_ctx=4096) as engine:
+    for delta in engine.chat([{"role": "user", "content": "What is 17 + 25?"}]):
+        print(delta.content, end="")
+
+No event loop takes part, so it also works in a thread where one runs, as in a notebook.
+"""
+
+from __future__ import annotations
+
+import selectors
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from pyllama.engine_base import EngineBase, chat_body
+from pyllama.errors import ClosedError
+from pyllama.loading import EngineHandle
+from pyllama.loop import read_new
+from pyllama.stream import Completion, Delta, StreamBase, _collect
+
+if TYPE_CHECKING:
+    from pyllama._core import _llama
+
+__all__ = ["SyncEngine", "SyncStream"]
+
+# Seconds between two calls of `progress`.
+_PROGRESS_INTERVAL = 0.1
+# Poll needs no descriptor of its own and knows no highest number.
+_Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
+
+
+class SyncEngine(EngineBase):
+    """A loaded model with its slots, for any number of threads. Use it as a context manager.
+
+    Args:
+        model: Path of a GGUF file; None takes the bundled demo model.
+        progress: Called on the calling thread with a value from 0 to 1 while the model loads.
+        flags: llama-server's flags as keywords, as for Engine.
+
+    Raises:
+        InvalidRequestError: A flag is unknown or its value is bad.
+    """
+
+    def start(self) -> None:
+        """Load the model; idempotent. KeyboardInterrupt stops the load.
+
+        Raises:
+            ModelLoadError: The file is missing, truncated, or no GGUF.
+        """
+        if self._handle is not None:
+            return
+        handle = EngineHandle(self._params)
+        try:
+            while not handle.wait(_PROGRESS_INTERVAL):
+                if self._progress is not None:
+                    self._progress(handle.progress)
+            handle.core()
+        except BaseException:
+            handle.stop()  # its thread ends soon, and is waited for at the latest at exit
+            raise
+        self._handle = handle
+
+    def close(self) -> None:
+        """End every running request, join the threads and free the memory; idempotent."""
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            handle.close()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def chat(self, messages: Sequence[Mapping[str, Any]], **options: Any) -> SyncStream:
+        """Start a chat completion and return its stream; messages and options as for Engine.chat().
+
+        Raises:
+            InvalidRequestError: A field is wrong; ``param`` names it.
+            ContextLengthError: The prompt does not fit.
+            EngineBusyError: The queue is full.
+            ClosedError: The engine is not running.
+        """
+        core = self._running()
+        return self._submit(core.prepare_chat(chat_body(messages, options), "deltas"))
+
+    def slots(self) -> list[dict[str, Any]]:
+        """Return what each slot is doing; waits for the step that is running."""
+        return self._running().slots()
+
+    def _submit(self, prepared: _llama.Prepared) -> SyncStream:
+        from pyllama._core import _llama
+
+        waker = _llama.Waker()
+        n_prompt_tokens = prepared.n_prompt_tokens
+        return SyncStream(self._running().submit(prepared, waker, 0), waker, n_prompt_tokens)
+
+
+class SyncStream(StreamBase):
+    """The running answer to one request. Iterate it once, or call ``result()``.
+
+    Leaving the ``for`` before the end, by ``break`` or an exception, cancels the request before its next
+    token; so does dropping the stream. For one thread at a time, but for cancel().
+    """
+
+    def __init__(self, stream: _llama.Stream, waker: _llama.Waker, n_prompt_tokens: int) -> None:
+        super().__init__(stream, n_prompt_tokens)
+        self._waker: _llama.Waker | None = waker
+        self._offset = 0
+        self._finished = False
+
+    def __iter__(self) -> Iterator[Delta]:
+        try:
+            while self._wait(None):
+                yield self._take()
+        finally:
+            self.close()
+
+    def read(self, timeout: float | None = None) -> list[Delta]:
+        """Return what is new since the last call; wait for it, for at most ``timeout`` seconds.
+
+        An empty list means that the time is over, or that the answer has ended (``finished`` tells). For loops
+        of one's own: fileno() becomes readable when there is something.
+
+        Raises:
+            PyllamaError: The request failed.
+        """
+        self._wait(timeout)
+        return [self._take() for _ in range(len(self._new))]
+
+    @property
+    def finished(self) -> bool:
+        """Whether everything was read, or the stream is closed."""
+        return not self._new and (self._finished or self._waker is None)
+
+    def fileno(self) -> int:
+        """Return the descriptor that becomes readable when read() has something.
+
+        Raises:
+            ClosedError: The stream is closed.
+        """
+        if self._waker is None:
+            raise ClosedError("the stream is closed")
+        return self._waker.fd
+
+    def result(self) -> Completion:
+        """Return the whole answer: wait for what is missing, and put it together with what was iterated.
+
+        Raises:
+            PyllamaError: The request failed.
+        """
+        while self._wait(None):
+            self._take()
+        return _collect(self.id, self._seen)
+
+    def close(self) -> None:
+        """Cancel the request if it still runs, and let go of the stream; idempotent."""
+        self._cancel_unfinished()
+        waker, self._waker = self._waker, None
+        if waker is not None:
+            self._stream.unsubscribe(waker, 0)
+            waker.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_waker"):
+            self.close()
+
+    def _wait(self, timeout: float | None) -> bool:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        try:
+            while not self._new and not self._finished and self._waker is not None:
+                self._waker.drain()  # before the read, so that what comes in between wakes again
+                chunk, self._offset, self._finished = read_new(self._stream, self._offset)
+                self._add(chunk)
+                if not self._new and not self._finished:
+                    left = None if deadline is None else deadline - time.monotonic()
+                    if left is not None and left <= 0:
+                        return False
+                    _wait_readable(self._waker.fd, left)
+            if not self._new and self._waker is not None:
+                self._raise_error()
+        except BaseException:
+            self.close()
+            raise
+        return bool(self._new)
+
+
+def _wait_readable(fd: int, timeout: float | None) -> None:
+    with _Selector() as selector:  # a signal handler that raises, as for Ctrl-C, ends the wait
+        selector.register(fd, selectors.EVENT_READ)
+        selector.select(timeout)
