@@ -8,11 +8,12 @@ async with pyllama.Engine(model="model.gguf", n_ctx=4096) as engine:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from pyllama.engine_base import EngineBase, chat_body
+from pyllama.engine_base import EngineBase, stream_body, template_body
 from pyllama.errors import ClosedError, EngineError
 from pyllama.loading import EngineHandle
 from pyllama.loop import LoopNotifier, StreamReader
@@ -112,8 +113,46 @@ class Engine(EngineBase):
             ClosedError: The engine is not running.
         """
         core = self._running()
-        body = chat_body(messages, options)
+        body = stream_body("messages", list(messages), options)
         return self._submit(await _in_thread(lambda: core.prepare_chat(body, "deltas")))
+
+    async def completion(self, prompt: str | Sequence[int], **options: Any) -> Stream:
+        """Start a raw completion, without chat template, and return its stream.
+
+        Args:
+            prompt: Text, or token ids.
+            options: The other fields of llama-server's ``/completion``, such as ``n_predict``,
+                ``temperature``, ``grammar``, ``json_schema``, ``stop``.
+
+        Raises:
+            InvalidRequestError, ContextLengthError, EngineBusyError, ClosedError: As for chat().
+        """
+        core = self._running()
+        body = stream_body("prompt", prompt if isinstance(prompt, str) else list(prompt), options)
+        return self._submit(await _in_thread(lambda: core.prepare_completion(body, "deltas")))
+
+    async def tokenize(
+        self, text: str, *, add_special: bool = False, parse_special: bool = True
+    ) -> list[int]:
+        """Return the token ids of a text; ``add_special`` puts the model's own around it."""
+        core = self._running()
+        return await _in_thread(lambda: core.tokenize(text, add_special, parse_special))
+
+    async def detokenize(self, tokens: Iterable[int]) -> str:
+        """Return the text of token ids; bytes that are no whole character become U+FFFD."""
+        core = self._running()
+        return await _in_thread(lambda: core.detokenize(list(tokens)))
+
+    async def apply_template(self, messages: Sequence[Mapping[str, Any]], **options: Any) -> str:
+        """Return the prompt that the model's chat template makes of messages; options as for chat().
+
+        Raises:
+            InvalidRequestError: A field is wrong, or the template refuses the messages.
+        """
+        core = self._running()
+        body = template_body(messages, options)
+        answer = await _in_thread(lambda: core.answer_text("apply_template", body))
+        return str(json.loads(answer)["prompt"])
 
     async def slots(self) -> list[dict[str, Any]]:
         """Return what each slot is doing; waits for the step that is running."""

@@ -15,7 +15,7 @@ from pyllama.loading import EngineHandle
 if TYPE_CHECKING:
     from pyllama._core import _llama
 
-__all__ = ["EngineBase", "chat_body"]
+__all__ = ["EngineBase", "stream_body", "template_body", "to_argv"]
 
 # llama.cpp's names of the fields whose flags are spelled otherwise.
 _FLAGS = {
@@ -109,10 +109,19 @@ class EngineBase:
         return self._handle.core()
 
 
-def chat_body(messages: Sequence[Mapping[str, Any]], options: Mapping[str, Any]) -> bytes:
-    """Return a streaming chat request as JSON; options that are None are left out."""
-    fields = {name: value for name, value in options.items() if value is not None}
-    return json.dumps({**fields, "messages": list(messages), "stream": True}).encode()
+def stream_body(name: str, value: object, options: Mapping[str, Any]) -> bytes:
+    """Return a streaming request as JSON; ``name`` is its main field. Options that are None are left out."""
+    return to_json({**options, name: value, "stream": True})
+
+
+def template_body(messages: Sequence[Mapping[str, Any]], options: Mapping[str, Any]) -> bytes:
+    """Return the request for the text that a chat template makes of messages."""
+    return to_json({**options, "messages": list(messages)})
+
+
+def to_json(fields: Mapping[str, Any]) -> bytes:
+    """Return fields that are not None as JSON."""
+    return json.dumps({name: value for name, value in fields.items() if value is not None}).encode()
 
 
 def to_argv(flags: Mapping[str, Any]) -> list[str]:

@@ -4,8 +4,8 @@
        \\--stop(), or the load fails--> closed
 
 The load runs on a thread of its own, so that a person who presses Ctrl-C, or an event loop that cancels,
-waits for nothing. What is still there when the interpreter exits is closed then: the threads of llama.cpp must
-not outlive the libraries they run in.
+waits for nothing. What is still there when the interpreter exits is closed then: the threads of llama.cpp
+must not outlive the libraries they run in.
 """
 
 from __future__ import annotations

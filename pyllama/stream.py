@@ -167,8 +167,8 @@ class Stream(StreamBase):
     """The running answer to one request. Iterate it once, or await ``result()``.
 
     Leaving the ``async for`` before the end, by ``break``, an exception or the task's cancellation, cancels
-    the request before its next token; so does dropping the stream. Only an async generator of one's own around
-    the loop is closed later, by its event loop: there, use ``async with stream`` or ``contextlib.aclosing``.
+    the request before its next token; so does dropping the stream. Only an async generator of one's own
+    around the loop is closed later, by its event loop: there, use ``contextlib.aclosing``.
 
     Belongs to the event loop of its engine.
     """
@@ -238,8 +238,8 @@ class Stream(StreamBase):
 class _Iteration:
     """One ``async for`` over a stream.
 
-    The loop holds the only reference, so leaving it destroys this object at once. An async generator would not
-    do: its event loop finalises it at some later time, and trio warns.
+    The loop holds the only reference, so leaving it destroys this object at once. An async generator would
+    not do: its event loop finalises it at some later time, and trio warns.
     """
 
     def __init__(self, stream: Stream) -> None:

@@ -9,13 +9,14 @@ No event loop takes part, so it also works in a thread where one runs, as in a n
 
 from __future__ import annotations
 
+import json
 import selectors
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from pyllama.engine_base import EngineBase, chat_body
+from pyllama.engine_base import EngineBase, stream_body, template_body
 from pyllama.errors import ClosedError
 from pyllama.loading import EngineHandle
 from pyllama.loop import read_new
@@ -91,7 +92,43 @@ class SyncEngine(EngineBase):
             ClosedError: The engine is not running.
         """
         core = self._running()
-        return self._submit(core.prepare_chat(chat_body(messages, options), "deltas"))
+        return self._submit(core.prepare_chat(stream_body("messages", list(messages), options), "deltas"))
+
+    def completion(self, prompt: str | Sequence[int], **options: Any) -> SyncStream:
+        """Start a raw completion, without chat template, and return its stream.
+
+        Args:
+            prompt: Text, or token ids.
+            options: The other fields of llama-server's ``/completion``, such as ``n_predict``,
+                ``temperature``, ``grammar``, ``json_schema``, ``stop``.
+
+        Raises:
+            InvalidRequestError, ContextLengthError, EngineBusyError, ClosedError: As for chat().
+        """
+        core = self._running()
+        body = stream_body("prompt", prompt if isinstance(prompt, str) else list(prompt), options)
+        return self._submit(core.prepare_completion(body, "deltas"))
+
+    def tokenize(self, text: str, *, add_special: bool = False, parse_special: bool = True) -> list[int]:
+        """Return the token ids of a text; ``add_special`` puts the model's own around it."""
+        core = self._running()
+        return core.tokenize(text, add_special, parse_special)
+
+    def detokenize(self, tokens: Iterable[int]) -> str:
+        """Return the text of token ids; bytes that are no whole character become U+FFFD."""
+        core = self._running()
+        return core.detokenize(list(tokens))
+
+    def apply_template(self, messages: Sequence[Mapping[str, Any]], **options: Any) -> str:
+        """Return the prompt that the model's chat template makes of messages; options as for chat().
+
+        Raises:
+            InvalidRequestError: A field is wrong, or the template refuses the messages.
+        """
+        core = self._running()
+        body = template_body(messages, options)
+        answer = core.answer_text("apply_template", body)
+        return str(json.loads(answer)["prompt"])
 
     def slots(self) -> list[dict[str, Any]]:
         """Return what each slot is doing; waits for the step that is running."""
@@ -128,8 +165,8 @@ class SyncStream(StreamBase):
     def read(self, timeout: float | None = None) -> list[Delta]:
         """Return what is new since the last call; wait for it, for at most ``timeout`` seconds.
 
-        An empty list means that the time is over, or that the answer has ended (``finished`` tells). For loops
-        of one's own: fileno() becomes readable when there is something.
+        An empty list means that the time is over, or that the answer has ended (``finished`` tells). For
+        loops of one's own: fileno() becomes readable when there is something.
 
         Raises:
             PyllamaError: The request failed.

@@ -12,6 +12,8 @@ __all__ = ["main", "server_main"]
 # Each module has ``run(args) -> exit code``.
 _COMMANDS = {
     "serve": ("pyllama.cli.serve", "[flags]", "serve the OpenAI API; flags as of llama-server"),
+    "chat": ("pyllama.cli.chat", "[flags]", "talk to a model in the terminal"),
+    "run": ("pyllama.cli.run", '"PROMPT" [flags]', "answer one prompt; for pipes"),
     "info": ("pyllama.cli.info", "[--json]", "show the version, llama.cpp's build, backends and devices"),
 }
 

@@ -69,9 +69,13 @@ async def test_break_cancels_at_once(engine: Engine) -> None:
 
 async def test_an_exception_in_the_loop_cancels(engine: Engine) -> None:
     stream = await endless(engine)
-    with pytest.raises(ZeroDivisionError):
+
+    async def fail() -> None:
         async for _delta in stream:
             raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fail()
     assert await no_token_comes_any_more(engine)
 
 
@@ -171,3 +175,11 @@ async def test_another_loop_is_refused(engine: Engine) -> None:
             asyncio.run(endless(engine))  # type: ignore[arg-type]
 
     await anyio.to_thread.run_sync(elsewhere)
+
+
+async def test_text_requests(engine: Engine) -> None:
+    prompt = await engine.apply_template(QUESTION)
+    tokens = await engine.tokenize(prompt)
+    assert await engine.detokenize(tokens) == prompt
+    whole = await (await engine.completion(tokens, temperature=0, n_predict=400)).result()
+    assert "42" in whole.content

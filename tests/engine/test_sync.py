@@ -66,6 +66,11 @@ def test_inside_a_running_event_loop() -> None:
     assert "42" in asyncio.run(cell())
 
 
+def fail(stream: SyncStream) -> None:
+    for _delta in stream:
+        raise ZeroDivisionError
+
+
 @pytest.mark.parametrize("way", ["break", "raise", "drop", "with", "cancel"])
 def test_leaving_cancels_at_once(engine: SyncEngine, way: str) -> None:
     stream = endless(engine)
@@ -74,8 +79,7 @@ def test_leaving_cancels_at_once(engine: SyncEngine, way: str) -> None:
             break
     elif way == "raise":
         with pytest.raises(ZeroDivisionError):
-            for _delta in stream:
-                raise ZeroDivisionError
+            fail(stream)
     elif way == "drop":
         del stream
     elif way == "with":
@@ -100,6 +104,22 @@ def test_reading_in_a_loop_of_ones_own(engine: SyncEngine) -> None:
     assert stream.read() == []
     with pytest.raises(ClosedError):
         stream.fileno()
+
+
+def test_completion_of_a_templated_prompt_is_the_chat(engine: SyncEngine) -> None:
+    prompt = engine.apply_template(QUESTION)
+    assert QUESTION[0]["content"] in prompt
+    whole = engine.completion(prompt, temperature=0, n_predict=400).result()
+    chat = engine.chat(QUESTION, temperature=0, max_tokens=400).result()
+    assert whole.usage.completion_tokens == chat.usage.completion_tokens
+    assert whole.content.endswith(chat.content)
+    tokens = engine.tokenize(prompt)
+    assert engine.completion(tokens, temperature=0, n_predict=400).result().content == whole.content
+
+
+def test_tokens(engine: SyncEngine) -> None:
+    tokens = engine.tokenize("What is 17 + 25?")
+    assert engine.detokenize(tokens) == "What is 17 + 25?"
 
 
 def test_errors(engine: SyncEngine) -> None:

@@ -1,0 +1,130 @@
+"""``pyllama chat``, on a terminal and at the end of a pipe."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import pytest
+from terminal import Terminal
+
+ENDLESS = ("chat", "--threads", "1", "--ctx-size", "100000", "--ignore-eos")
+DIM = "\x1b[2m"
+
+
+def test_answers_with_dimmed_reasoning_and_leaves_at_the_end_of_input() -> None:
+    with Terminal("chat", "--threads", "1") as terminal:
+        terminal.expect("/help shows the commands")
+        terminal.type("What is 17 + 25?\n")
+        terminal.expect("The user wants")
+        terminal.expect("The sum is 42.")
+        terminal.expect("tokens/s]")
+        assert f"{DIM}The" in terminal.raw
+        assert "\r\nThe sum is 42." in terminal.raw
+        terminal.type("\x04")
+        assert terminal.end() == 0
+
+
+def test_no_color_marks_the_reasoning_by_words() -> None:
+    with Terminal("chat", "--threads", "1", NO_COLOR="1") as terminal:
+        terminal.type("What is 17 + 25?\n")
+        terminal.expect("[thinking] ")
+        terminal.expect("[answer] The sum is 42.")
+        assert DIM not in terminal.raw
+        terminal.type("/quit\n")
+        assert terminal.end() == 0
+
+
+def test_ctrl_c_stops_the_answer_and_keeps_the_session() -> None:
+    with Terminal(*ENDLESS) as terminal:
+        terminal.expect("/help shows")
+        for _ in range(2):
+            terminal.type("What is 17 + 25?\n")
+            terminal.expect("The user wants")
+            assert not terminal.has_echo()
+            terminal.type("\x03")
+            terminal.expect("[stopped]")
+        terminal.expect("> ")
+        terminal.type("\x03")
+        terminal.expect("Ctrl-D leaves")
+        terminal.type("/quit\n")
+        assert terminal.end() == 0
+
+
+def test_commands_work_while_an_answer_runs() -> None:
+    with Terminal(*ENDLESS) as terminal:
+        terminal.type("What is 17 + 25?\n")
+        terminal.expect("The user wants")
+        terminal.type("/thx\x7fink off\n")
+        terminal.expect("[thinking is off from the next answer on]")
+        terminal.type("never sent\x15/nonsense\n")
+        terminal.expect("unknown command /nonsense")
+        terminal.type("/quit\n")
+        assert terminal.end() == 0
+        assert terminal.has_echo()
+
+
+def test_what_is_typed_during_an_answer_is_the_next_question() -> None:
+    with Terminal(*ENDLESS) as terminal:
+        terminal.type("What is 17 + 25?\n")
+        terminal.expect("The user wants")
+        terminal.type("What is 3 + 4?\nunfinish")
+        terminal.expect("unfinish")
+        terminal.type("\x03")
+        terminal.expect("[stopped]")
+        terminal.expect("> What is 3 + 4?")
+        terminal.expect("The user wants")
+        terminal.type("\x03")
+        terminal.expect("[stopped]")
+        terminal.expect("> unfinish")
+        terminal.type("\x03")
+        terminal.expect("leaves")
+        terminal.type("/quit\n")
+        assert terminal.end() == 0
+
+
+def test_a_signal_gives_the_terminal_back() -> None:
+    with Terminal(*ENDLESS) as terminal:
+        terminal.type("What is 17 + 25?\n")
+        terminal.expect("The user wants")
+        assert not terminal.has_echo()
+        terminal.process.send_signal(signal.SIGTERM)
+        assert terminal.end() == 128 + signal.SIGTERM
+        assert terminal.has_echo()
+
+
+def pipe(text: str, *args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "pyllama.cli", "chat", "--threads", "1", *args],
+        input=text,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_a_pipe_brings_one_question_a_line() -> None:
+    done = pipe("What is 17 + 25?\n\n/reset\n/think off\nWhat is 17 + 25?\n")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "[answer] The sum is 42." in done.stdout
+    assert done.stdout.count("[thinking]") == 1
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "words"),
+    [
+        (["--no-such-flag"], 1, "pyllama chat: invalid argument: --no-such-flag"),
+        (["--model", "/nowhere.gguf"], 1, "/nowhere.gguf"),
+        (["--system"], 2, "--system needs a value"),
+    ],
+)
+def test_wrong_use(args: list[str], code: int, words: str) -> None:
+    done = pipe("", *args)
+    assert done.returncode == code
+    assert words in done.stderr.splitlines()[0]
+
+
+def test_help() -> None:
+    assert pipe("", "--help").stdout.startswith("usage: pyllama chat")
