@@ -42,7 +42,7 @@ submitted engine::submit(prepared_request && prepared) {
                           "id_slot");
     }
     const size_t capacity = prepared.stream ? static_cast<size_t>(params_.stream_buffer_bytes) : 0;
-    auto next = std::make_unique<generation>(model_, std::move(prepared), capacity);
+    auto next = std::make_unique<generation>(model_, std::move(prepared), capacity, n_ctx_slot_);
     submitted handle{next->id(), next->output()->session(), next->control()};
     {
         const std::lock_guard<std::mutex> lock(mutex_);
@@ -181,7 +181,7 @@ bool engine::wait_for_work() {
 
 void engine::step() {
     drain();
-    drop_cancelled();
+    drop_ended();
     admit();
     count_running();
     const std::vector<chunk> plan = scheduler_->next(slots_);
@@ -216,17 +216,20 @@ void engine::drain_submissions() {
     submitted_.clear();
 }
 
-void engine::drop_cancelled() {
+// What was cancelled, and what reached a limit by forced text, wherever it is.
+void engine::drop_ended() {
+    const auto end_of = [](const generation & each) {
+        return each.cancelled() ? std::optional(finish_reason::cancelled) : each.reason();
+    };
     for (slot & each : slots_) {
-        if (each.running && each.running->cancelled()) {
-            finish(each, finish_reason::cancelled);
+        if (const auto reason = each.running ? end_of(*each.running) : std::nullopt) {
+            finish(each, *reason);
         }
     }
     const auto first =
-        std::stable_partition(queue_.begin(), queue_.end(), [](const auto & waiting) { return !waiting->cancelled(); });
+        std::stable_partition(queue_.begin(), queue_.end(), [&](const auto & waiting) { return !end_of(*waiting); });
     for (auto it = first; it != queue_.end(); ++it) {
-        (*it)->finish(finish_reason::cancelled, renderer_);
-        metrics_.n_cancelled++;
+        finish(**it, *end_of(**it));
     }
     left_queue(static_cast<size_t>(queue_.end() - first));
     queue_.erase(first, queue_.end());
@@ -249,9 +252,14 @@ void engine::release(slot & target) {
 }
 
 void engine::finish(slot & target, finish_reason reason) {
-    target.running->finish(reason, renderer_);
-    (reason == finish_reason::cancelled ? metrics_.n_cancelled : metrics_.n_finished)++;
+    finish(*target.running, reason);
     release(target);
+}
+
+void engine::finish(generation & ended, finish_reason reason) {
+    metrics_.n_generated_tokens += static_cast<uint64_t>(ended.take_uncounted());
+    ended.finish(reason, renderer_);
+    (reason == finish_reason::cancelled ? metrics_.n_cancelled : metrics_.n_finished)++;
 }
 
 void engine::fail(slot & target, error reason) {

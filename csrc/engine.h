@@ -3,7 +3,7 @@
 // and close().
 //
 // A step, on the engine thread:
-//   drain submissions -> drop cancelled -> admit queued requests to idle slots -> schedule one ubatch ->
+//   drain submissions -> drop ended -> admit queued requests to idle slots -> schedule one ubatch ->
 //   decode -> sample every slot that got logits -> advance -> tell the renderer once
 #pragma once
 
@@ -88,7 +88,7 @@ class engine {
     void step();
     void drain();
     void drain_submissions();
-    void drop_cancelled();
+    void drop_ended();
     void left_queue(size_t n);
     void recover(const error & reason);
 
@@ -110,6 +110,7 @@ class engine {
 
     void release(slot & target);
     void finish(slot & target, finish_reason reason);
+    void finish(generation & ended, finish_reason reason);
     void fail(slot & target, error reason);
     void fail_all(const error & reason);
     void count_running();

@@ -68,7 +68,7 @@ bool engine::room_for(const generation & next) const {
     if (n_running == 0) {
         return true;
     }
-    if (next.n_generated() > 0 && !room_changed_) {
+    if (next.started() && !room_changed_) {
         return false;  // parked, and nothing ended since: it would be parked again
     }
     return needed + n_running < static_cast<size_t>(decoder_->n_ctx());

@@ -19,6 +19,7 @@ generation_params default_settings(const model & source) {
     generation_params defaults;
     defaults.sampling = source.params().sampling;
     defaults.n_predict = source.params().n_predict;
+    defaults.reasoning.budget = source.params().sampling.reasoning_budget_tokens;
     return defaults;
 }
 

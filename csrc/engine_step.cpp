@@ -37,9 +37,10 @@ void engine::account(const std::vector<chunk> & plan, generation::clock::duratio
         slot & target = *part.target;
         const auto & tokens = target.running->tokens();
         const auto n = static_cast<uint64_t>(part.end - part.begin);
-        if (target.state() == slot_state::prefill) {
-            n_prefill += n;
-            target.running->note_prefill(static_cast<int32_t>(n), renderer_);
+        const int32_t n_before_fresh = static_cast<int32_t>(tokens.size()) - target.running->n_fresh();
+        if (const int32_t n_prompt = std::min(part.end, n_before_fresh) - part.begin; n_prompt > 0) {
+            n_prefill += static_cast<uint64_t>(n_prompt);
+            target.running->note_prefill(n_prompt, renderer_);
         }
         n_tokens += n;
         target.cached.insert(target.cached.end(), tokens.begin() + part.begin, tokens.begin() + part.end);
@@ -75,12 +76,12 @@ void engine::advance(const std::vector<chunk> & plan) {
             continue;
         }
         slot & target = *part.target;
-        const bool goes_on = target.running->advance(n_ctx_slot_, renderer_);
+        const bool goes_on = target.running->advance(renderer_);
+        metrics_.n_generated_tokens += static_cast<uint64_t>(target.running->take_uncounted());
         if (target.running->failure()) {
             fail(target, *target.running->failure());
             continue;
         }
-        metrics_.n_generated_tokens++;
         if (!goes_on) {
             finish(target, *target.running->reason());
         }

@@ -13,18 +13,22 @@ double milliseconds(generation::clock::duration duration) {
 
 }  // namespace
 
-generation::generation(std::shared_ptr<const model> model, prepared_request && prepared, size_t stream_capacity)
+generation::generation(std::shared_ptr<const model> model, prepared_request && prepared, size_t stream_capacity,
+                       int32_t n_ctx_slot)
     : model_(std::move(model)),
       id_(std::move(prepared.id)),
       params_(std::move(prepared.params)),
       tokens_(std::move(prepared.tokens)),
       n_prompt_(static_cast<int32_t>(tokens_.size())),
+      n_ctx_slot_(n_ctx_slot),
       sampler_(model_->vocab(), params_),
       indent_(params_.n_indent),
       hold_(params_.stop),
       channel_(
           std::make_shared<channel>(std::move(prepared.writer), std::make_shared<stream_session>(stream_capacity))),
-      control_(std::make_shared<generation_control>()) {}
+      control_(std::make_shared<generation_control>()) {
+    end_if_due(nullptr);  // a budget of nothing, and a prompt that opens a block
+}
 
 void generation::start(renderer & render, int32_t n_cached) {
     if (started_) {
@@ -32,7 +36,7 @@ void generation::start(renderer & render, int32_t n_cached) {
     }
     started_ = true;
     started_at_ = clock::now();
-    timings_.n_cached = n_cached;
+    timings_.n_cached = std::min(n_cached, n_prompt_);
     if (channel_->push_start()) {
         render.mark(channel_);
     }
@@ -45,7 +49,7 @@ void generation::note_prefill(int32_t n, renderer & render) {
 }
 
 void generation::tell_progress(renderer & render) {
-    if (!params_.return_progress || n_generated() > 0) {
+    if (!params_.return_progress || sampled_any_) {
         return;
     }
     prefill_progress progress;
@@ -85,24 +89,24 @@ std::string generation::text_of(llama_token token) const {
     return model_->piece(token, special);
 }
 
-bool generation::limit_reached(int32_t n_ctx_slot) {
+bool generation::limit_reached() {
     if (params_.n_predict >= 0 && n_generated() >= params_.n_predict) {
         return true;
     }
-    if (static_cast<int32_t>(tokens_.size()) >= n_ctx_slot) {
+    if (static_cast<int32_t>(tokens_.size()) >= n_ctx_slot_) {
         truncated_ = true;
         return true;
     }
-    return params_.t_max_predict_ms > 0 &&
+    return params_.t_max_predict_ms > 0 && sampled_any_ &&
            milliseconds(clock::now() - first_token_at_) > static_cast<double>(params_.t_max_predict_ms);
 }
 
-bool generation::advance(int32_t n_ctx_slot, renderer & render) {
+bool generation::advance(renderer & render) {
     if (failure_) {
         return false;
     }
     last_token_at_ = clock::now();
-    if (n_generated() == 0) {
+    if (!sampled_any_) {
         first_token_at_ = last_token_at_;
         timings_.prompt_ms = milliseconds(first_token_at_ - started_at_);
     }
@@ -110,11 +114,13 @@ bool generation::advance(int32_t n_ctx_slot, renderer & render) {
         reason_ = finish_reason::length;
         return false;
     }
+    sampled_any_ = true;
     tokens_.push_back(sampled_);
+    n_fresh_ = 1;
     timings_.n_decoded = n_generated();
     timings_.decode_ms = milliseconds(last_token_at_ - first_token_at_);
 
-    std::vector<piece> pieces;
+    std::vector<piece> pieces = std::exchange(early_, {});
     if (llama_vocab_is_eog(model_->vocab(), sampled_)) {
         reason_ = finish_reason::stop;
         hold_.flush(pieces);
@@ -129,12 +135,18 @@ bool generation::advance(int32_t n_ctx_slot, renderer & render) {
         if (const std::string * stop = hold_.add(std::move(next), pieces)) {
             reason_ = finish_reason::stop;
             stop_string_ = *stop;
-        } else if (ill_indented || limit_reached(n_ctx_slot)) {
+        } else if (ill_indented || limit_reached()) {
             reason_ = finish_reason::length;
             hold_.flush(pieces);
         }
     }
     release(pieces, render);
+    if (!waiting_.empty() && !sampler_.reasoning().asked()) {
+        refuse_end("the reasoning ended by itself");
+    }
+    if (sampler_.reasoning().wants_end()) {
+        end_if_due(&render);
+    }
     return !reason_;
 }
 
@@ -150,6 +162,8 @@ void generation::release(std::vector<piece> & pieces, renderer & render) {
 
 void generation::finish(finish_reason reason, renderer & render) {
     reason_ = reason;
+    refuse_end("the answer has ended");
+    release(early_, render);
     if (reason == finish_reason::cancelled) {
         std::vector<piece> pieces;
         hold_.flush(pieces);
@@ -170,6 +184,7 @@ void generation::finish(finish_reason reason, renderer & render) {
 
 void generation::fail(error reason, renderer & render) {
     failure_ = reason;
+    refuse_end("the completion has failed");
     if (channel_->push_failure(std::move(reason))) {
         render.mark(channel_);
     }

@@ -10,8 +10,10 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "forced_end.h"
 #include "indent_rule.h"
 #include "renderer.h"
 #include "slot_sampler.h"
@@ -29,13 +31,18 @@ class generation {
   public:
     using clock = std::chrono::steady_clock;
 
-    generation(std::shared_ptr<const model> model, prepared_request && prepared, size_t stream_capacity);
+    // n_ctx_slot: tokens that prompt and answer may have together.
+    generation(std::shared_ptr<const model> model, prepared_request && prepared, size_t stream_capacity,
+               int32_t n_ctx_slot);
 
-    // Tokens whose KV entries the answer needs: the prompt, then what was generated. The last one has not been
-    // decoded yet while the request runs.
+    // Tokens whose KV entries the answer needs: the prompt, then what was generated. The last n_fresh() have not been
+    // decoded yet while the request runs: the token that was sampled last, and what was forced since.
     const std::vector<llama_token> & tokens() const { return tokens_; }
     int32_t n_prompt() const { return n_prompt_; }
     int32_t n_generated() const { return static_cast<int32_t>(tokens_.size()) - n_prompt_; }
+    int32_t n_fresh() const { return n_fresh_; }
+    // Tokens generated since the last call, for the metrics.
+    int32_t take_uncounted() { return n_generated() - std::exchange(n_counted_, n_generated()); }
     const generation_params & params() const { return params_; }
     const std::string & id() const { return id_; }
     const std::shared_ptr<channel> & output() const { return channel_; }
@@ -44,6 +51,33 @@ class generation {
 
     // The slot it is in.
     void note_slot(int32_t id) { id_slot_ = id; }
+
+    // Whether it had a slot already: in the queue, then, it is parked.
+    bool started() const { return started_; }
+
+    // Whether the answer is inside a reasoning block.
+    bool reasons() const { return sampler_.reasoning().inside(); }
+
+    // Ends the reasoning by force, between two decodes. What happened goes to `settled`, called in here,
+    // or, while the last character is incomplete, within the next few steps. `settled` runs before the forced text
+    // leaves for the stream, and after all text before it has, so that what it pushes stands at that position. Only
+    // an end that is armed is told twice: that it is, and what came of it.
+    //
+    //   queued or in prefill   applied, position 0, when the prompt leaves a block open: the text becomes part of the
+    //                          prefill; else armed. Choices that share a prefill share that text: end all or none.
+    //   in a block             applied at the end of what is generated, or once the character is complete; refused
+    //                          when the block ends by itself before that, or the grammar does not allow the text
+    //   outside, or finished   refused, as it is without reasoning tags
+    //
+    // The forced text may reach a limit: reason() is set then, and the engine has to finish the generation.
+    void end_reasoning(force_settled settled, renderer & render);
+
+    // Changes the budget, in sampled tokens over all blocks of the answer: reasoning_budget::unlimited, or a number.
+    // When that is used up already, the block that is open ends here, or with the next tokens as above. False, with
+    // nothing changed, for requests without reasoning tags.
+    bool set_reasoning_budget(int32_t tokens, renderer & render);
+    int32_t reasoning_budget_limit() const { return sampler_.reasoning().limit(); }
+    int32_t n_budget_used() const { return sampler_.reasoning().n_used(); }
 
     // The request got a slot. The first time, the stream starts.
     void start(renderer & render, int32_t n_cached);
@@ -56,7 +90,7 @@ class generation {
     void sample(const float * row);
 
     // Takes the sampled token: text, stop strings, limits. True while the request goes on.
-    bool advance(int32_t n_ctx_slot, renderer & render);
+    bool advance(renderer & render);
 
     // Ends the stream. Exactly one of the two is called, once.
     void finish(finish_reason reason, renderer & render);
@@ -68,7 +102,15 @@ class generation {
 
   private:
     std::string text_of(llama_token token) const;
-    bool limit_reached(int32_t n_ctx_slot);
+    bool limit_reached();
+
+    // generation_force.cpp. No renderer is needed before the first token is sampled.
+    const char * why_no_end() const;
+    void end_if_due(renderer * render);
+    bool force(const llama_tokens & text, renderer * render);
+    int32_t n_room() const;
+    void settle(const force_result & result);
+    void refuse_end(std::string message);
     void tell_progress(renderer & render);
     void release(std::vector<piece> & pieces, renderer & render);
 
@@ -77,11 +119,18 @@ class generation {
     generation_params params_;
     std::vector<llama_token> tokens_;
     int32_t n_prompt_;
+    int32_t n_ctx_slot_;
+    int32_t n_fresh_ = 0;
+    int32_t n_counted_ = 0;
+    bool sampled_any_ = false;
     slot_sampler sampler_;
     indent_rule indent_;
     text_hold hold_;
     std::shared_ptr<channel> channel_;
     std::shared_ptr<generation_control> control_;
+
+    std::vector<force_settled> waiting_;  // for an end that was asked for
+    std::vector<piece> early_;            // forced before the first token was sampled: they leave with it
 
     llama_token sampled_ = LLAMA_TOKEN_NULL;
     std::unique_ptr<piece_logprobs> sampled_logprobs_;

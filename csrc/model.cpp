@@ -205,6 +205,7 @@ void model::read_templates() {
     } catch (const std::exception &) {
         thinks_ = false;  // a template that cannot render a lone user message; requests will say so
     }
+    thinking_style_ = find_reasoning_style(templates_.get(), params_.use_jinja);
 }
 
 std::string model::piece(llama_token token, bool special) const {

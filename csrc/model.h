@@ -9,6 +9,7 @@
 #include "chat.h"
 #include "common.h"
 #include "llama.h"
+#include "reasoning_style.h"
 
 namespace pyllama {
 
@@ -32,6 +33,8 @@ class model {
     const std::string & name() const { return name_; }
     // The template can think, and the server's flags do not forbid it.
     bool thinks() const { return thinks_; }
+    // What the template writes at the end of a reasoning block.
+    const reasoning_style & thinking_style() const { return thinking_style_; }
     // Bytes of the longest token: a text longer than n_ctx times this cannot fit.
     size_t max_token_bytes() const { return max_token_bytes_; }
     // Text of a token; control tokens only when `special`.
@@ -50,6 +53,7 @@ class model {
     size_t max_token_bytes_ = 1;
     std::string name_;
     bool thinks_ = false;
+    reasoning_style thinking_style_;
 };
 
 }  // namespace pyllama

@@ -54,55 +54,14 @@ void set_grammar(const model & model, const chat_request & request, const common
     }
 }
 
-llama_tokens tokenize_tag(const model & model, const std::string & tag) {
-    return tag.empty() ? llama_tokens() : tokenize(model.vocab(), tag, false, true, "");
-}
-
-void set_reasoning(const model & model, const chat_request & request, const common_chat_session & session,
-                   generation_params & params) {
-    const std::string & start = session.thinking_start_tag();
-    const auto & ends = session.thinking_end_tags();
-    llama_tokens start_tokens = tokenize_tag(model, start);
-    if (!start_tokens.empty()) {
-        params.reasoning_start.push_back(start_tokens);
+// Tags of the client are for templates that have none.
+reasoning_tags tags_of(const chat_request & request, const common_chat_session & session) {
+    reasoning_tags tags = request.reasoning_tags;
+    if (!session.thinking_end_tags().empty()) {
+        tags = {session.thinking_start_tag(), session.thinking_end_tags(), false, false};
     }
-    for (const std::string & end : ends) {
-        llama_tokens tokens = tokenize_tag(model, end);
-        if (!tokens.empty()) {
-            params.reasoning_end.push_back(std::move(tokens));
-        }
-    }
-    common_params_sampling & sampling = params.sampling;
-    sampling.reasoning_budget_start.clear();
-    sampling.reasoning_budget_end.clear();
-    sampling.reasoning_budget_forced.clear();
-    if (params.reasoning_end.empty()) {
-        return;
-    }
-    sampling.reasoning_budget_start = std::move(start_tokens);
-    sampling.reasoning_budget_end = params.reasoning_end;
-    sampling.reasoning_budget_message = request.reasoning_message;
-    if (!request.reasoning_message.empty()) {
-        // Client text never becomes a control token.
-        sampling.reasoning_budget_forced =
-            tokenize(model.vocab(), request.reasoning_message, false, false, "reasoning_budget_message");
-        for (const llama_token token : sampling.reasoning_budget_forced) {
-            if (llama_vocab_is_eog(model.vocab(), token)) {
-                throw bad_request("'reasoning_budget_message' contains an end-of-generation token",
-                                  "reasoning_budget_message");
-            }
-        }
-    }
-    const llama_tokens & first_end = params.reasoning_end.front();
-    sampling.reasoning_budget_forced.insert(sampling.reasoning_budget_forced.end(), first_end.begin(), first_end.end());
-
-    // Open when the last tag in what the template put before the answer is the start tag.
-    const std::string & prefix = session.generation_prompt();
-    const size_t opened = start.empty() ? std::string::npos : prefix.rfind(start);
-    params.reasoning_open =
-        opened != std::string::npos && std::none_of(ends.begin(), ends.end(), [&](const std::string & end) {
-            return !end.empty() && prefix.find(end, opened + start.size()) != std::string::npos;
-        });
+    tags.open = leaves_open(tags, session.generation_prompt());
+    return tags;
 }
 
 std::vector<llama_token> tokenize_prompt(const model & model, const std::string & text, int32_t n_ctx) {
@@ -179,7 +138,7 @@ prepared_request prepare(const std::shared_ptr<const model> & model, chat_reques
     generation_params & params = prepared.params;
     take_settings(*model, request, limits, request.stream || dialect == dialect::deltas, params);
     set_grammar(*model, request, session, params.sampling);
-    set_reasoning(*model, request, session, params);
+    params.reasoning = make_reasoning_params(*model, tags_of(request, session), request.reasoning);
     params.stop.insert(params.stop.end(), session.additional_stops().begin(), session.additional_stops().end());
     params.stop.erase(std::remove(params.stop.begin(), params.stop.end(), std::string()), params.stop.end());
 

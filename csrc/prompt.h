@@ -11,6 +11,7 @@
 #include "common.h"
 #include "frame_writer.h"
 #include "model.h"
+#include "reasoning_params.h"
 
 namespace pyllama {
 
@@ -30,11 +31,7 @@ struct generation_params {
     int32_t n_indent = 0;              // least indentation of a line after the first; a line with less ends the answer
     int32_t n_keep = 0;                // of the prompt, when the context is shifted
     int32_t n_discard = 0;             // tokens that one shift drops, 0 = half of them
-    // The reasoning tags as token sequences; empty when the template has none. `reasoning_open` says that the
-    // prompt ends inside a reasoning block.
-    std::vector<llama_tokens> reasoning_start;
-    std::vector<llama_tokens> reasoning_end;
-    bool reasoning_open = false;
+    reasoning_params reasoning;
 };
 
 enum class dialect {

@@ -1,4 +1,4 @@
-// Preparation of a raw completion. The reasoning tracker stays idle: no template says what a thought looks like.
+// Preparation of a raw completion. What a thought looks like only the client can say here.
 #include <ctime>
 
 #include "completion_format.h"
@@ -65,6 +65,11 @@ prepared_request prepare_completion(const std::shared_ptr<const model> & model, 
 
     generation_params & params = prepared.params;
     take_settings(*model, request, limits, request.stream || dialect == dialect::deltas, params);
+    reasoning_tags & tags = request.reasoning_tags;
+    if (!tags.ends.empty()) {
+        tags.open = leaves_open(tags, common_detokenize(model->vocab(), prepared.tokens, true));
+        params.reasoning = make_reasoning_params(*model, tags, request.reasoning);
+    }
     const std::string field = use_constraint(request, params.sampling);
     if (!params.sampling.grammar.empty()) {
         check_grammar(*model, params.sampling.grammar.grammar, field);

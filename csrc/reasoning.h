@@ -37,6 +37,7 @@ class reasoning_tracker {
     const llama_tokens * advance(llama_token token);
 
     bool inside() const { return inside_; }
+    bool has_tags() const { return !end_.empty(); }
     int32_t n_tokens() const { return n_tokens_; }  // inside blocks, tags not counted
 
   private:

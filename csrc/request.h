@@ -10,6 +10,7 @@
 #include "chat.h"
 #include "common.h"
 #include "model.h"
+#include "reasoning_params.h"
 
 namespace pyllama {
 
@@ -25,6 +26,9 @@ struct request_limits {
     static constexpr size_t n_schema_properties = 512;  // of one object
     static constexpr size_t n_schema_refs = 256;
     static constexpr size_t user_grammar_bytes = 1 << 18;
+    static constexpr size_t n_reasoning_tags = 16;
+    static constexpr size_t reasoning_tag_bytes = 256;
+    static constexpr size_t reasoning_message_bytes = 1 << 16;
     static constexpr int n_logprobs = 20;  // alternatives of a token in OpenAI's dialects
     static constexpr int n_probs = 128;    // in llama-server's
 };
@@ -47,7 +51,8 @@ struct generation_request {
     int32_t id_slot = -1;
     int64_t t_max_predict_ms = -1;
     std::vector<std::string> stop;
-    std::string reasoning_message;  // put before the end tag when the budget is used up
+    reasoning_wishes reasoning;
+    pyllama::reasoning_tags reasoning_tags;  // the client's own
 };
 
 struct chat_request : generation_request {

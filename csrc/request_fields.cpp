@@ -70,8 +70,8 @@ constexpr plain_field plain_fields[] = {
     {"min_keep", plain_field::integer, 0, int32_max, SAMPLING_INT(min_keep)},
     {"ignore_eos", plain_field::boolean, 0, 1, SET(r.sampling.ignore_eos = v != 0)},
     {"reasoning_control", plain_field::boolean, 0, 1, SET(r.sampling.reasoning_control = v != 0)},
-    {"thinking_budget_tokens", plain_field::integer, -1, int32_max, SAMPLING_INT(reasoning_budget_tokens)},
-    {"reasoning_budget_tokens", plain_field::integer, -1, int32_max, SAMPLING_INT(reasoning_budget_tokens)},
+    {"thinking_budget_tokens", plain_field::integer, -1, int32_max, SET(r.reasoning.budget = static_cast<int32_t>(v))},
+    {"reasoning_budget_tokens", plain_field::integer, -1, int32_max, SET(r.reasoning.budget = static_cast<int32_t>(v))},
 };
 
 #undef SAMPLING_FLOAT
@@ -264,19 +264,14 @@ void read_plain_fields(const model & model, const common_json & body, generation
     request.sampling = params.sampling;
     request.n_predict = params.n_predict;
     request.cache_prompt = params.cache_prompt;
-    request.reasoning_message = params.sampling.reasoning_budget_message;
+    request.reasoning = {-1, params.sampling.reasoning_budget_message};
 
     for (const plain_field & field : plain_fields) {
         if (const common_json * value = find_field(body, field.name)) {
             field.set(request, read_plain(field, *value));
         }
     }
-    if (request.sampling.reasoning_budget_tokens < 0) {
-        request.sampling.reasoning_budget_tokens = params.sampling.reasoning_budget_tokens;
-    }
-    if (const common_json * value = find_field(body, "reasoning_budget_message")) {
-        request.reasoning_message = as_string(*value, "reasoning_budget_message");
-    }
+    read_reasoning(params, body, request);
     if (const common_json * options = find_field(body, "stream_options")) {
         if (const common_json * usage = find_field(as_object(*options, "stream_options"), "include_usage")) {
             request.include_usage = as_bool(*usage, "stream_options.include_usage");

@@ -13,6 +13,9 @@ void read_chat_logprobs(const common_json & body, generation_request & request);
 void read_constraint(const common_json & body, generation_request & request);
 void take_schema(const common_json & schema, const std::string & field, generation_request & request);
 
+// The reasoning budget's message and tags, and its defaults. After the table's fields.
+void read_reasoning(const common_params & params, const common_json & body, generation_request & request);
+
 // Everything else that goes into sampling, limits and stop conditions.
 void read_plain_fields(const model & model, const common_json & body, generation_request & request);
 

@@ -13,13 +13,16 @@ void scheduler::add_decode(const std::vector<slot *> & decoding, int32_t & budge
     if (fit == decoding.size()) {
         first_decode_ = 0;
     }
+    budget -= static_cast<int32_t>(fit);
     for (size_t i = 0; i < fit; ++i) {
         slot * target = decoding[(first_decode_ + i) % decoding.size()];
-        const auto end = static_cast<int32_t>(target->running->tokens().size());
-        plan.push_back({target, end - 1, end, true});
+        // Forced text comes with more; it takes what the others' single tokens leave.
+        const int32_t more = std::min(target->n_pending() - 1, budget);
+        budget -= more;
+        const auto begin = static_cast<int32_t>(target->cached.size());
+        plan.push_back({target, begin, begin + 1 + more, more == target->n_pending() - 1});
     }
     first_decode_ = fit < decoding.size() ? (first_decode_ + fit) % decoding.size() : 0;
-    budget -= static_cast<int32_t>(fit);
 }
 
 void scheduler::add_prefill(const std::vector<slot *> & prefilling, int32_t & budget, std::vector<chunk> & plan) const {

@@ -1,5 +1,5 @@
-// Chooses the tokens of one step: at most one ubatch, the decoding slots first, then prefill chunks in order
-// of assignment. Pure: it reads the slots and changes nothing. Engine thread.
+// Chooses the tokens of one step: at most one ubatch, the decoding slots first, with the text that was forced, then
+// prefill chunks in order of assignment. Pure: it reads the slots and changes nothing. Engine thread.
 #pragma once
 
 #include <cstdint>

@@ -63,6 +63,8 @@ std::string settings_json(const generation_params & params) {
         {"ignore_eos", s.ignore_eos},
         {"n_probs", s.n_probs},
         {"min_keep", s.min_keep},
+        {"reasoning_budget_tokens", params.reasoning.budget},
+        {"reasoning_control", s.reasoning_control},
         {"grammar", common_grammar_value(s.grammar)},
         {"grammar_lazy", s.grammar_lazy},
         {"timings_per_token", params.timings_per_token},

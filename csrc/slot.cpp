@@ -8,7 +8,11 @@ slot_state slot::state() const {
     if (!running) {
         return slot_state::idle;
     }
-    return running->n_generated() == 0 || n_pending() > 1 ? slot_state::prefill : slot_state::decode;
+    return prefilling() ? slot_state::prefill : slot_state::decode;
+}
+
+bool slot::prefilling() const {
+    return running && n_pending() > running->n_fresh();
 }
 
 int32_t slot::n_pending() const {

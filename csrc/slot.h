@@ -2,6 +2,8 @@
 //
 //   idle --assign--> prefill --last prompt token decoded--> decode --> idle
 //
+// Decoding takes one token a step, and with it all the text that was forced since the last one.
+//
 // `cached` lists the tokens whose KV entries the sequence holds, in order of position; it outlives the
 // generation, so that the next one may reuse its prefix.
 #pragma once
@@ -26,7 +28,10 @@ struct slot {
 
     slot_state state() const;
 
-    // Tokens of the running generation that are not in the KV cache yet: 1 while it decodes, more in prefill.
+    // More is to be decoded than the token that was sampled last and the text that was forced since.
+    bool prefilling() const;
+
+    // Tokens of the running generation that are not in the KV cache yet.
     int32_t n_pending() const;
 
     // Length of the common prefix of `tokens` and the cache.

@@ -47,7 +47,7 @@ slot_sampler::slot_sampler(const llama_vocab * vocab, const generation_params & 
       greedy_(is_greedy(params.sampling)),
       first_top_k_(leading_top_k(params.sampling)),
       biases_(merged_biases(vocab, params.sampling)),
-      reasoning_(params.reasoning_start, params.reasoning_end, params.reasoning_open) {
+      reasoning_(params.reasoning.start, params.reasoning.end, params.reasoning.open, params.reasoning.budget) {
     for (const auto & bias : biases_) {
         if (bias.token < 0 || bias.token >= n_vocab_) {
             throw bad_request("logit_bias: token " + std::to_string(bias.token) + " is not in the vocabulary of " +
@@ -157,23 +157,55 @@ llama_token slot_sampler::sample(const float * row) {
     return token;
 }
 
-void slot_sampler::accept(llama_token token) {
-    const bool applied = grammar_applies();
-    const llama_tokens * ended = reasoning_.advance(token);
-    if (grammar_) {
-        if (applied) {
-            if (llama_vocab_is_eog(vocab_, token) && !grammar_allows(token)) {
-                throw error(error_kind::engine, "the grammar does not allow the answer to end here");
-            }
-            llama_sampler_accept(grammar_.get(), token);
-        } else if (ended != nullptr) {
-            // The end of the reasoning may itself begin what triggers a lazy grammar.
-            for (const llama_token end_token : *ended) {
-                llama_sampler_accept(grammar_.get(), end_token);
-            }
+// `applied`: the grammar applied before the token. `ended`: the end of the reasoning that it completes, or null.
+void slot_sampler::accept_in_grammar(llama_token token, bool applied, const llama_tokens * ended) {
+    if (applied) {
+        if (llama_vocab_is_eog(vocab_, token) && !grammar_allows(token)) {
+            throw error(error_kind::engine, "the grammar does not allow the answer to end here");
+        }
+        llama_sampler_accept(grammar_.get(), token);
+    } else if (ended != nullptr) {
+        // The end of the reasoning may itself begin what triggers a lazy grammar.
+        for (const llama_token end_token : *ended) {
+            llama_sampler_accept(grammar_.get(), end_token);
         }
     }
+}
+
+void slot_sampler::accept(llama_token token) {
+    const bool applied = grammar_applies();
+    const llama_tokens * ended = reasoning_.sampled(token);
+    if (grammar_) {
+        accept_in_grammar(token, applied, ended);
+    }
     llama_sampler_accept(chain_.get(), token);
+}
+
+bool slot_sampler::force(const llama_tokens & tokens) {
+    // Asked for each token while a grammar refuses an end that is due: the first token alone is cheap.
+    if (tokens.empty() || (grammar_applies() && !grammar_allows(tokens.front()))) {
+        return false;
+    }
+    // llama.cpp's grammar throws half way, and knows no way back.
+    llama_sampler_ptr kept(grammar_ ? llama_sampler_clone(grammar_.get()) : nullptr);
+    const reasoning_budget kept_reasoning = reasoning_;
+    try {
+        for (const llama_token token : tokens) {
+            const bool applied = grammar_applies();
+            const llama_tokens * ended = reasoning_.forced(token);
+            if (grammar_) {
+                accept_in_grammar(token, applied, ended);
+            }
+        }
+    } catch (const std::exception &) {
+        grammar_ = std::move(kept);
+        reasoning_ = kept_reasoning;
+        return false;
+    }
+    for (const llama_token token : tokens) {
+        llama_sampler_accept(chain_.get(), token);
+    }
+    return true;
 }
 
 piece_logprobs slot_sampler::logprobs(const float * row, llama_token token, int32_t n_top) {

@@ -9,7 +9,7 @@
 #include "llama-cpp.h"
 #include "logit_row.h"
 #include "prompt.h"
-#include "reasoning.h"
+#include "reasoning_budget.h"
 
 namespace pyllama {
 
@@ -26,17 +26,23 @@ class slot_sampler {
     // grammar does not allow throws error(engine).
     void accept(llama_token token);
 
+    // Tells all of them about tokens that nobody sampled, as if the model had said them: random numbers and adaptive
+    // samplers do not move. False, with nothing changed, when the grammar does not allow them.
+    bool force(const llama_tokens & tokens);
+
     // The chosen token's and the n_top likeliest tokens' logprobs, of the row as the model gave it.
     piece_logprobs logprobs(const float * row, llama_token token, int32_t n_top);
 
     // The same of what the chain left to choose from, as the last sample() did; n_top at most.
     piece_logprobs final_logprobs(llama_token token, int32_t n_top);
 
-    const reasoning_tracker & reasoning() const { return reasoning_; }
+    const reasoning_budget & reasoning() const { return reasoning_; }
+    reasoning_budget & reasoning() { return reasoning_; }
 
   private:
     bool grammar_applies() const;
     bool grammar_allows(llama_token token);
+    void accept_in_grammar(llama_token token, bool applied, const llama_tokens * ended);
     void candidates(const float * row, bool whole_row);
     void apply_biases_to_all(const float * row);
     llama_token choose();
@@ -49,7 +55,7 @@ class slot_sampler {
     bool greedy_ = false;                   // the chain does nothing but take the largest logit
     int32_t first_top_k_ = 0;               // > 0: top-k is the first sampler that changes anything
     std::vector<llama_logit_bias> biases_;  // sorted by token, one each
-    reasoning_tracker reasoning_;
+    reasoning_budget reasoning_;
     std::vector<llama_token_data> candidates_;
     size_t n_left_ = 0;  // of candidates_, after the chain
     bool sorted_ = false;

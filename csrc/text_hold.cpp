@@ -88,6 +88,12 @@ const std::string * text_hold::add(piece && next, std::vector<piece> & released)
     return nullptr;
 }
 
+void text_hold::pass(piece && next, std::vector<piece> & released) {
+    text_ += next.text;
+    held_.push_back(std::move(next));
+    release_until(text_.size() - incomplete_utf8_tail(text_), released);
+}
+
 void text_hold::flush(std::vector<piece> & released) {
     release_until(text_.size(), released);
 }

@@ -11,6 +11,9 @@
 
 namespace pyllama {
 
+// Bytes at the end of `text` that begin a UTF-8 character without completing it (0 to 3).
+size_t incomplete_utf8_tail(std::string_view text);
+
 class text_hold {
   public:
     explicit text_hold(std::vector<std::string> stop);
@@ -18,6 +21,13 @@ class text_hold {
     // Adds a token's text. Whatever may be sent now is appended to `released`. Returns the stop string that
     // is now complete, or null; after one, nothing more may be added, and what precedes it is released.
     const std::string * add(piece && next, std::vector<piece> & released);
+
+    // Adds the text of a forced token. It is no part of a stop string: flush() what was sampled before, and what is
+    // sampled after it begins anew.
+    void pass(piece && next, std::vector<piece> & released);
+
+    // Whether the text so far ends with a whole character.
+    bool complete() const { return incomplete_utf8_tail(text_) == 0; }
 
     // The request ended without a stop string: everything still held is released. An incomplete character
     // stays in the text; the writer turns it into U+FFFD.
@@ -33,8 +43,5 @@ class text_hold {
     std::string text_;  // of the held pieces, joined
     std::vector<piece> held_;
 };
-
-// Bytes at the end of `text` that begin a UTF-8 character without completing it (0 to 3).
-size_t incomplete_utf8_tail(std::string_view text);
 
 }  // namespace pyllama

@@ -30,16 +30,72 @@ TEST(the_prompt_is_the_rendered_template) {
 
 TEST(reasoning_tags_and_their_state_are_known) {
     const auto thinking = prepare("{" + hello + "}");
-    CHECK_EQ(thinking.params.reasoning_start.size(), 1u);
-    CHECK_EQ(thinking.params.reasoning_end.size(), 1u);
-    CHECK(!thinking.params.reasoning_open);
+    CHECK_EQ(thinking.params.reasoning.start.size(), 1u);
+    CHECK_EQ(thinking.params.reasoning.end.size(), 1u);
+    CHECK(!thinking.params.reasoning.open);
     const auto silent = prepare("{" + hello + R"(,"reasoning_effort":"none"})");
     CHECK(text_of(silent).find("<think>\n\n</think>") != std::string::npos);
-    CHECK(!silent.params.reasoning_open);
+    CHECK(!silent.params.reasoning.open);
     const auto open = prepare(R"({"messages":[{"role":"user","content":"hi"},
         {"role":"assistant","reasoning_content":"so far"}],"continue_final_message":true})");
-    CHECK(open.params.reasoning_open);
+    CHECK(open.params.reasoning.open);
     CHECK(text_of(open).find("so far") != std::string::npos);
+}
+
+TEST(a_forced_end_has_the_template_s_first_end_tag) {
+    const auto forced = [](const std::string & name, const std::string & fields = "") {
+        const auto loaded = load_with_template(name);
+        const auto prepared = prepare("{" + hello + fields + "}", dialect::openai, loaded);
+        std::string text;
+        for (const llama_token token : prepared.params.reasoning.forced) {
+            text += loaded->piece(token, true);
+        }
+        return text;
+    };
+    // In this vocabulary the tags are no tokens, and the white space around them would merge into their last one: the
+    // bare tag it is. Where they are tokens, see the tests with the demo model.
+    CHECK_EQ(forced("Qwen-Qwen3-0.6B"), "</think>");
+    CHECK_EQ(forced("Qwen-Qwen3-0.6B", R"(,"reasoning_budget_message":"Enough.")"), "Enough.</think>");
+    CHECK(forced("deepseek-ai-DeepSeek-V3.1").find("</think>") != std::string::npos);
+    CHECK(forced("openai-gpt-oss-120b").find("<|end|>") != std::string::npos);
+    CHECK(forced("mistralai-Ministral-3-14B-Reasoning-2512").find("[/THINK]") != std::string::npos);
+    CHECK_EQ(forced("meta-llama-Llama-3.1-8B-Instruct"), "");
+}
+
+TEST(a_client_s_message_never_becomes_a_control_token) {
+    const auto forced = prepare("{" + hello + R"(,"reasoning_budget_message":"<|im_end|>"})").params.reasoning.forced;
+    for (const llama_token token : forced) {
+        CHECK(!llama_vocab_is_eog(qwen3()->vocab(), token));
+    }
+    CHECK(forced.size() > 4);
+}
+
+TEST(a_client_s_tags_are_for_templates_without) {
+    const std::string tags = R"(,"reasoning_budget_tokens":3,"reasoning_budget_start_tag":"[think]",
+        "reasoning_budget_end_tags":["[done]","[over]"])";
+    const auto plain = load_with_template("meta-llama-Llama-3.1-8B-Instruct");
+    const auto & reasoning = prepare("{" + hello + tags + "}", dialect::openai, plain).params.reasoning;
+    CHECK_EQ(reasoning.start.size(), 1u);
+    CHECK_EQ(reasoning.end.size(), 2u);
+    CHECK_EQ(reasoning.budget, 3);
+    CHECK(reasoning.forced == reasoning.end[0]);
+    CHECK_EQ(prepare("{" + hello + tags + "}").params.reasoning.end.size(), 1u);
+    const std::string one = R"(,"reasoning_budget_end_tag":"[done]")";
+    CHECK_EQ(prepare("{" + hello + one + "}", dialect::openai, plain).params.reasoning.end.size(), 1u);
+    const std::string ending = R"(,"reasoning_budget_end_tags":["<|im_end|>"])";
+    CHECK(CHECK_THROWS(error, prepare("{" + hello + ending + "}", dialect::openai, plain))
+              .find("reasoning_budget_end_tags") != std::string::npos);
+}
+
+TEST(a_raw_prompt_may_end_inside_a_block_of_the_client_s_own) {
+    const auto open = [](const std::string & prompt) {
+        const std::string body =
+            R"({"prompt":")" + prompt + R"(","reasoning_budget_start_tag":"<a>","reasoning_budget_end_tags":["</a>"]})";
+        return prepare_completion(qwen3(), body, dialect::openai, {4096}).params.reasoning.open;
+    };
+    CHECK(open("hi <a> so"));
+    CHECK(!open("hi <a> so</a> then"));
+    CHECK(!open("hi"));
 }
 
 TEST(a_prompt_beyond_the_context_gives_both_counts) {

@@ -59,6 +59,30 @@ TEST(what_only_looked_like_a_stop_string_is_released) {
     CHECK_EQ(out.size(), 2u);
 }
 
+TEST(forced_text_is_no_part_of_a_stop_string) {
+    text_hold hold({"a END", "END", "D b"});
+    std::vector<piece> out;
+    CHECK(hold.add(token(1, "a E"), out) == nullptr);
+    CHECK_EQ(joined(out), "");
+    hold.flush(out);
+    hold.pass(token(2, "ND END"), out);
+    CHECK_EQ(joined(out), "a END END");
+    CHECK(hold.add(token(3, " b"), out) == nullptr);
+    CHECK_EQ(joined(out), "a END END b");
+}
+
+TEST(forced_text_leaves_in_whole_characters) {
+    text_hold hold({});
+    std::vector<piece> out;
+    CHECK(hold.complete());
+    hold.pass(token(1, "\xC3"), out);
+    CHECK(!hold.complete());
+    CHECK_EQ(joined(out), "");
+    hold.pass(token(2, "\xA9"), out);
+    CHECK(hold.complete());
+    CHECK_EQ(joined(out), "\xC3\xA9");
+}
+
 TEST(the_earliest_stop_string_wins) {
     text_hold hold({"bc", "abcd"});
     std::vector<piece> out;

@@ -29,6 +29,7 @@ NUMBERS = (
     "mirostat_tau mirostat_eta adaptive_target adaptive_decay"
 ).split()
 STRINGS = ("grammar", "reasoning_format", "reasoning_effort", "reasoning_budget_message")
+STRINGS += ("reasoning_budget_start_tag", "reasoning_budget_end_tag")
 OBJECTS = ("stream_options", "response_format", "json_schema", "chat_template_kwargs")
 LISTS = ("messages", "tools", "dry_sequence_breakers")
 
@@ -44,6 +45,7 @@ WRONG_TYPES: dict[str, tuple[Any, ...]] = {
     "samplers": (1, True, {}, [1], ["no such sampler"], "?"),
     "tool_choice": (1, True, [], "sometimes", {}, {"function": {}}, {"function": {"name": "absent"}}),
     "continue_final_message": (1, [], {}, "sometimes"),
+    "reasoning_budget_end_tags": (1, True, {}, "a", [1], ["a"] * 17, ["a" * 257]),
     "top_logprobs": ("7", True, [], {}, 0.5, 3),
 }
 # Taken to the nearest value that makes sense, as in llama-server.
