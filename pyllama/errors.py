@@ -10,7 +10,8 @@ PyllamaError
 ├── ClosedError (ValueError)              a handle was used after close()
 ├── ModelLoadError (OSError)              missing, truncated, or no GGUF
 └── EngineError (RuntimeError)            anything else
-    └── ContextFullError                  a low-level decode found no room in the KV memory
+    ├── ContextFullError                  a low-level decode found no room in the KV memory
+    └── DecodeCancelledError              a low-level decode was stopped by Context.cancel()
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ __all__ = [
     "ClosedError",
     "ContextFullError",
     "ContextLengthError",
+    "DecodeCancelledError",
     "EngineBusyError",
     "EngineError",
     "EngineUnavailableError",
@@ -86,3 +88,7 @@ class EngineError(PyllamaError, RuntimeError):
 
 class ContextFullError(EngineError):
     """The KV memory has no room for the batch; nothing was changed."""
+
+
+class DecodeCancelledError(EngineError):
+    """``Context.cancel`` stopped a decode; the compute steps that were done stay in the KV memory."""

@@ -1,4 +1,4 @@
-# A batch of tokens for Context.decode. Plain memory: any thread, one at a time.
+# A batch of tokens and embeddings for Context.decode. Plain memory: any thread, one at a time.
 
 from libc.stdint cimport int8_t
 from libc.stdlib cimport calloc
@@ -9,25 +9,31 @@ from libc.stdlib cimport calloc
 cdef class Batch:
     """Up to ``n_tokens`` tokens with their positions, sequences (at most ``n_seq_max`` a token) and outputs.
 
-    Not bound to a context; reusable after clear(). Raises InvalidRequestError for sizes out of range.
+    With ``n_embd``, the model's n_embd_inp, entries can also be embeddings. Not bound to a context; reusable after
+    clear(). Raises InvalidRequestError for sizes out of range.
     """
 
     cdef llama.llama_batch _batch
     cdef llama.llama_seq_id * _ids
     cdef int32_t _capacity
     cdef int32_t _n_seq_max
+    cdef int32_t _n_embd
+    cdef int32_t _n_embeddings  # entries that are embeddings; their token is LLAMA_TOKEN_NULL
     cdef bint _busy
 
-    def __cinit__(self, object n_tokens, object n_seq_max=1):
+    def __cinit__(self, object n_tokens, object n_seq_max=1, *, object n_embd=0):
         cdef int32_t i
         cdef int32_t capacity = <int32_t> _integer(n_tokens, "n_tokens", 1, 1 << 22)
         self._n_seq_max = <int32_t> _integer(n_seq_max, "n_seq_max", 1, SEQUENCE_LIMIT)
+        self._n_embd = <int32_t> _integer(n_embd, "n_embd", 0, 1 << 20)
         self._batch.token = <llama.llama_token *> calloc(capacity, sizeof(llama.llama_token))
         self._batch.pos = <llama.llama_pos *> calloc(capacity, sizeof(llama.llama_pos))
         self._batch.n_seq_id = <int32_t *> calloc(capacity, sizeof(int32_t))
         self._batch.seq_id = <llama.llama_seq_id **> calloc(capacity, sizeof(llama.llama_seq_id *))
         self._batch.logits = <int8_t *> calloc(capacity, 1)
         self._ids = <llama.llama_seq_id *> calloc(<size_t> capacity * self._n_seq_max, sizeof(llama.llama_seq_id))
+        if self._n_embd:
+            self._batch.embd = <float *> calloc(<size_t> capacity * self._n_embd, sizeof(float))
         if (
             self._batch.token is NULL
             or self._batch.pos is NULL
@@ -35,6 +41,7 @@ cdef class Batch:
             or self._batch.seq_id is NULL
             or self._batch.logits is NULL
             or self._ids is NULL
+            or (self._n_embd and self._batch.embd is NULL)
         ):
             raise MemoryError(f"a batch of {capacity} tokens")
         for i in range(capacity):
@@ -47,6 +54,7 @@ cdef class Batch:
         free(self._batch.n_seq_id)
         free(self._batch.seq_id)
         free(self._batch.logits)
+        free(self._batch.embd)
         free(self._ids)
 
     def __reduce_ex__(self, protocol):
@@ -60,13 +68,18 @@ cdef class Batch:
 
     @property
     def n_tokens(self) -> int:
-        """The number of tokens in the batch."""
+        """The number of tokens and embeddings in the batch."""
         return self._batch.n_tokens
 
     @property
     def capacity(self) -> int:
         """The number of tokens that the batch has room for."""
         return self._capacity
+
+    @property
+    def n_embd(self) -> int:
+        """The width of the embeddings that the batch can hold; 0 when it is for tokens only."""
+        return self._n_embd
 
     cdef int _writable(self, Py_ssize_t n) except -1:
         if self._busy:
@@ -78,9 +91,10 @@ cdef class Batch:
         return 0
 
     def clear(self):
-        """Remove all tokens."""
+        """Remove all tokens and embeddings."""
         self._writable(0)
         self._batch.n_tokens = 0
+        self._n_embeddings = 0
 
     def add(self, object token, object pos, object seq_ids, bint logits=False):
         """Append one token at position ``pos`` of the sequence, or the sequences, ``seq_ids``.
@@ -119,29 +133,80 @@ cdef class Batch:
         ``logits`` asks for the output of the "last" token, of "all" or of "none".
         """
         cdef _Tokens ids = _Tokens(tokens)
-        self._writable(ids.n)
+        cdef int32_t start = self._batch.n_tokens
+        cdef Py_ssize_t i
+        if self._n_embd:
+            # A token below zero would pass for an embedding.
+            for i in range(ids.n):
+                if ids.data[i] < 0:
+                    raise _errors.InvalidRequestError(f"tokens[{i}]={ids.data[i]} is no token", param="tokens")
+        self._place(ids.n, pos, seq_id, logits)
+        if ids.n:
+            memcpy(self._batch.token + start, ids.data, ids.n * sizeof(llama.llama_token))
+
+    def add_embeddings(self, object rows not None, object pos, object seq_id, str logits="last"):
+        """Append embeddings, an array of shape (n, n_embd), at positions ``pos``, ``pos + 1``, … of one sequence.
+
+        They take the place of the tokens' own embeddings, at the model's first layer. The batch must have been made
+        with n_embd. ``logits`` is as in add_sequence().
+        """
+        if self._n_embd == 0:
+            raise _errors.InvalidRequestError("the batch holds no embeddings: make it with n_embd", param="rows")
+        numpy = _numpy()
+        rows = numpy.ascontiguousarray(rows, dtype=numpy.float32)
+        if rows.ndim != 2 or rows.shape[1] != self._n_embd:
+            raise _errors.InvalidRequestError(
+                f"rows must have the shape (n, {self._n_embd}), not {rows.shape}", param="rows"
+            )
+        cdef Py_ssize_t n = rows.shape[0]
+        cdef int32_t start = self._batch.n_tokens
+        cdef Py_buffer buffer
+        cdef Py_ssize_t i
+        PyObject_GetBuffer(rows, &buffer, PyBUF_C_CONTIGUOUS)
+        try:
+            self._place(n, pos, seq_id, logits)
+            if n:
+                memcpy(self._batch.embd + <size_t> start * self._n_embd, buffer.buf, buffer.len)
+        finally:
+            PyBuffer_Release(&buffer)
+        for i in range(n):
+            self._batch.token[start + i] = llama.LLAMA_TOKEN_NULL
+        self._n_embeddings += <int32_t> n
+
+    cdef int _place(self, Py_ssize_t count, object pos, object seq_id, str logits) except -1:
+        """Append ``count`` entries of one sequence; their tokens or embeddings are the caller's to fill in."""
+        self._writable(count)
         cdef int64_t first = _integer(pos, "pos", 0, POSITION_LIMIT - 1)
         cdef llama.llama_seq_id sequence = <llama.llama_seq_id> _integer(seq_id, "seq_id", 0, SEQUENCE_LIMIT - 1)
         if logits not in ("last", "all", "none"):
             raise _errors.InvalidRequestError(
                 f"logits={logits!r} must be one of 'last', 'all', 'none'", param="logits"
             )
-        if first + ids.n > POSITION_LIMIT:
+        if first + count > POSITION_LIMIT:
             raise _errors.InvalidRequestError(
-                f"pos={first} and {ids.n} tokens go beyond position {POSITION_LIMIT}", param="pos"
+                f"pos={first} and {count} tokens go beyond position {POSITION_LIMIT}", param="pos"
             )
-        cdef int8_t every = logits == "all"
-        cdef int32_t start = self._batch.n_tokens
-        cdef int32_t n = <int32_t> ids.n
-        cdef int32_t i
+        cdef int32_t n = <int32_t> count
         if n == 0:
-            return
-        memcpy(self._batch.token + start, ids.data, n * sizeof(llama.llama_token))
+            return 0
+        cdef int32_t start = self._batch.n_tokens
+        cdef llama.llama_pos * positions = self._batch.pos + start
+        cdef int32_t * counts = self._batch.n_seq_id + start
+        cdef llama.llama_seq_id * ids = self._ids + <size_t> start * self._n_seq_max
+        cdef int32_t i
+        # One plain loop for each array: the compiler turns them into vector stores.
         for i in range(n):
-            self._batch.pos[start + i] = <llama.llama_pos> (first + i)
-            self._batch.n_seq_id[start + i] = 1
-            self._batch.seq_id[start + i][0] = sequence
-            self._batch.logits[start + i] = every
+            positions[i] = <llama.llama_pos> (first + i)
+        for i in range(n):
+            counts[i] = 1
+        if self._n_seq_max == 1:
+            for i in range(n):
+                ids[i] = sequence
+        else:
+            for i in range(n):
+                ids[<size_t> i * self._n_seq_max] = sequence
+        memset(self._batch.logits + start, logits == "all", n)
         if logits == "last":
             self._batch.logits[start + n - 1] = 1
         self._batch.n_tokens = start + n
+        return 0

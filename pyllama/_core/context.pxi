@@ -1,5 +1,8 @@
 # A context: a model's KV memory and compute buffers. Pinned to the thread that made it, because OpenMP keeps one
-# team of threads per master thread. What llama.cpp would answer with an abort is checked here first.
+# team of threads per master thread. What llama.cpp would answer with an abort is checked first, here and in the files
+# that do the work: decode.pxi, outputs.pxi, state.pxi, adapter.pxi.
+
+from libcpp.atomic cimport atomic
 
 
 @cython.auto_pickle(False)
@@ -7,16 +10,24 @@
 cdef class Context:
     """A model with its KV memory: decodes batches and keeps their outputs.
 
-    ``n_ctx`` tokens of memory (0: as trained), at most ``n_batch`` tokens a call and ``n_ubatch`` a compute step,
-    sequence ids below ``n_seq_max``. ``n_threads`` and ``n_threads_batch`` (for more than one token) default to
-    the usable CPUs. ``flash_attn`` is "auto", True or False. ``kv_unified`` shares one buffer among sequences, else
-    each has its own stream of ``n_ctx / n_seq_max`` tokens. ``type_k`` and ``type_v`` name the memory's number
-    formats. ``embeddings`` keeps hidden states too, of every token, pooled per sequence as ``pooling`` says: "none",
-    "mean", "cls", "last", "rank", None for the model's own. ``swa_full`` keeps all tokens of sliding-window layers.
-    ``offload_kqv`` puts the memory on the GPU.
+    Sizes: ``n_ctx`` tokens of memory (0: as trained), at most ``n_batch`` tokens a call, ``n_ubatch`` a compute step
+    and ``n_outputs_max`` outputs (0: as many as tokens), sequence ids below ``n_seq_max``. ``n_threads`` and
+    ``n_threads_batch`` (for more than one token) default to the usable CPUs.
 
-    For the thread that made it only; a context manager. Raises InvalidRequestError for values out of range and
-    EngineError when llama.cpp refuses.
+    Memory: ``kv_unified`` shares one buffer among sequences, else each has its own stream of ``n_ctx / n_seq_max``
+    tokens. ``type_k`` and ``type_v`` name its number formats. ``swa_full`` keeps all tokens of sliding-window layers.
+    ``flash_attn`` is "auto", True or False. ``offload_kqv`` puts the memory on the GPU, ``op_offload`` large products
+    with weights that are not there.
+
+    Embeddings: ``embeddings`` keeps hidden states too, of every token, pooled per sequence as ``pooling`` says: "none",
+    "mean", "cls", "last", "rank", None for the model's own. ``attention_type`` is "causal", "non-causal" or None.
+
+    Positions, None for the model's own: ``rope_scaling_type`` is "none", "linear", "yarn" or "longrope";
+    ``rope_freq_base`` and ``rope_freq_scale`` stretch the rotation, ``yarn_*`` are YaRN's parameters
+    (https://arxiv.org/abs/2309.00071). ``no_perf`` leaves the times of perf() out.
+
+    For the thread that made it only, but for cancel(); a context manager. Raises InvalidRequestError for values out of
+    range, UnsupportedError for what the model cannot do and EngineError when llama.cpp refuses.
     """
 
     cdef llama.llama_context * _ptr
@@ -24,65 +35,59 @@ cdef class Context:
     cdef long _pid
     cdef unsigned long _thread
     cdef int32_t _n_vocab
+    cdef int64_t _n_positions    # 0: any number
+    cdef uint32_t _n_outputs_max
     cdef bint _kv_unified
     cdef bint _embeddings
-    cdef bint _encoded       # an encoder-decoder model may decode now
+    cdef frozenset _encoded      # the sequences that an encoder-decoder model may decode now
     cdef bint _memory_update_pending  # shifts and stream copies wait for the next decode
     cdef bint _has_logits
-    cdef int32_t _n_rows     # tokens of the last batch that was decoded
-    cdef int8_t * _outputs   # which of them have an output, n_batch of them
-    cdef int _n_views        # buffers that point into llama.cpp's outputs
+    cdef bint _has_embeddings
+    cdef int32_t _n_rows         # tokens of the last batch that was decoded
+    cdef int8_t * _outputs       # which of them have an output, n_batch of them
+    cdef int _n_views            # buffers that point into llama.cpp's outputs
+    cdef dict _adapters
+    cdef dict _snapshots         # sequence id -> the number of its newest snapshot
+    cdef atomic[cbool] _cancelled
 
     def __cinit__(self, Model model not None, *, object n_ctx=0, object n_batch=2048, object n_ubatch=512,
-                  object n_seq_max=1, object n_threads=None, object n_threads_batch=None, object flash_attn="auto",
-                  bint kv_unified=True, object type_k="f16", object type_v="f16", bint embeddings=False,
-                  object pooling=None, bint swa_full=True, bint offload_kqv=True):
-        model._alive()
+                  object n_seq_max=1, object n_outputs_max=0, object n_threads=None, object n_threads_batch=None,
+                  object flash_attn="auto", bint kv_unified=True, object type_k="f16", object type_v="f16",
+                  bint embeddings=False, object pooling=None, object attention_type=None,
+                  object rope_scaling_type=None, object rope_freq_base=None, object rope_freq_scale=None,
+                  object yarn_ext_factor=None, object yarn_attn_factor=None, object yarn_beta_fast=None,
+                  object yarn_beta_slow=None, object yarn_orig_ctx=None, bint swa_full=True,
+                  bint offload_kqv=True, bint op_offload=True, bint no_perf=False):
         self._pid = llama.process_id()
         self._thread = PyThread_get_thread_ident()
         self._kv_unified = kv_unified
         self._embeddings = embeddings
-        if model.vocab_only:
-            raise _errors.InvalidRequestError(f"{model!r} was loaded with vocab_only=True: it has no weights to run")
-        architecture = model.meta.get("general.architecture")
-        if architecture in _DRAFT_ARCHITECTURES:
-            raise _errors.UnsupportedError(f"{model!r} ({architecture}) is a draft model and cannot run alone")
-
-        cdef llama.llama_context_params params = llama.llama_context_default_params()
-        params.n_ctx = <uint32_t> _integer(n_ctx, "n_ctx", 0, 1 << 30)
-        params.n_batch = <uint32_t> _integer(n_batch, "n_batch", 1, 1 << 22)
-        params.n_ubatch = <uint32_t> _integer(n_ubatch, "n_ubatch", 1, 1 << 22)
-        params.n_seq_max = <uint32_t> _integer(n_seq_max, "n_seq_max", 1, SEQUENCE_LIMIT)
-        if n_threads is None:
-            n_threads = _default_threads()
-        if n_threads_batch is None:
-            n_threads_batch = n_threads
-        params.n_threads = <int32_t> _integer(n_threads, "n_threads", 1, 512)
-        params.n_threads_batch = <int32_t> _integer(n_threads_batch, "n_threads_batch", 1, 512)
-        cdef int pooling_type = _choice(_POOLING_TYPES, pooling, "pooling")
-        cdef int flash_attn_type = _choice(_FLASH_ATTN_TYPES, flash_attn, "flash_attn")
-        cdef int k = _choice(_KV_TYPES, type_k, "type_k")
-        cdef int v = _choice(_KV_TYPES, type_v, "type_v")
-        params.pooling_type = <llama.llama_pooling_type> pooling_type
-        params.flash_attn_type = <llama.llama_flash_attn_type> flash_attn_type
-        params.type_k = <llama.ggml_type> k
-        params.type_v = <llama.ggml_type> v
-        params.embeddings = embeddings
-        params.offload_kqv = offload_kqv
-        params.no_perf = False
-        params.swa_full = swa_full
-        params.kv_unified = kv_unified
-        _check_head_size(model, params.type_k, "type_k", type_k)
-        _check_head_size(model, params.type_v, "type_v", type_v)
-        if embeddings:
-            _check_pooling(model, &params, pooling)
+        self._encoded = frozenset()
+        self._adapters = {}
+        self._snapshots = {}
+        cdef _ContextOptions options = _ContextOptions(model)
+        options.set_sizes(n_ctx, n_batch, n_ubatch, n_seq_max, n_outputs_max)
+        options.set_threads(n_threads, n_threads_batch)
+        options.set_memory(flash_attn, kv_unified, type_k, type_v, swa_full)
+        options.set_embeddings(embeddings, pooling, attention_type)
+        options.set_rope(rope_scaling_type, rope_freq_base, rope_freq_scale, yarn_ext_factor, yarn_attn_factor,
+                         yarn_beta_fast, yarn_beta_slow, yarn_orig_ctx)
+        options.params.offload_kqv = offload_kqv
+        options.params.op_offload = op_offload
+        options.params.no_perf = no_perf
+        options.params.abort_callback = <llama.ggml_abort_callback> _is_cancelled
+        options.params.abort_callback_data = &self._cancelled
 
         cdef log_capture capture
         cdef llama.llama_model * weights = model._ptr
         model._n_calls += 1
         try:
             with nogil:
-                self._ptr = llama_init_from_model(weights, params)
+                model._adapters_mutex.lock_shared()
+                try:
+                    self._ptr = llama_init_from_model(weights, options.params)
+                finally:
+                    model._adapters_mutex.unlock_shared()
         finally:
             model._n_calls -= 1
         if self._ptr is NULL:
@@ -92,7 +97,13 @@ cdef class Context:
         self._model = model
         model._dependents[id(self)] = repr(self)
         self._n_vocab = llama.llama_vocab_n_tokens(llama.llama_model_get_vocab(weights))
-        self._outputs = <int8_t *> calloc(llama.llama_n_batch(self._ptr), 1)
+        self._n_positions = llama.n_learned_positions(weights)
+        cdef uint32_t n_batch_used = llama.llama_n_batch(self._ptr)
+        # llama.cpp gives an encoder's context as many outputs as tokens.
+        self._n_outputs_max = options.params.n_outputs_max
+        if self._n_outputs_max == 0 or llama.llama_model_has_encoder(weights):
+            self._n_outputs_max = n_batch_used
+        self._outputs = <int8_t *> calloc(n_batch_used, 1)
         if self._outputs is NULL:
             raise MemoryError("the outputs of a context")
 
@@ -112,6 +123,8 @@ cdef class Context:
                 llama.llama_free(ptr)
         if self._model is not None:
             self._model._dependents.pop(id(self), None)
+        if self._adapters is not None:
+            _release_adapters(self)
         return 0
 
     def __enter__(self):
@@ -216,92 +229,34 @@ cdef class Context:
         self._alive()
         return Memory.__new__(Memory, self)
 
-    cdef int _check_batch(self, Batch batch, bint encode) except -1:
-        """Refuse what llama.cpp would abort on, and name what it would only refuse."""
-        cdef llama.llama_batch * b = &batch._batch
-        cdef int32_t limit = <int32_t> llama.llama_n_batch(self._ptr)
-        cdef int32_t n_seq_max = <int32_t> llama.llama_n_seq_max(self._ptr)
-        cdef int32_t i
-        cdef int32_t j
-        if batch._busy:
-            raise _errors.EngineError("the batch is being decoded by another thread")
-        if b.n_tokens == 0:
-            raise _errors.InvalidRequestError("the batch is empty", param="batch")
-        if b.n_tokens > limit:
-            raise _errors.InvalidRequestError(
-                f"the batch holds {b.n_tokens} tokens, and n_batch is {limit}", param="batch"
-            )
-        limit = <int32_t> llama.llama_n_ubatch(self._ptr)
-        if b.n_tokens > limit and (encode or not llama.llama_get_causal_attn(self._ptr)):
-            raise _errors.InvalidRequestError(
-                f"the batch holds {b.n_tokens} tokens, which this model must take in one step: n_ubatch is {limit}",
-                param="batch",
-            )
-        for i in range(b.n_tokens):
-            if b.token[i] < 0 or b.token[i] >= self._n_vocab:
-                raise _errors.InvalidRequestError(
-                    f"token {b.token[i]} at index {i} is outside the vocabulary of {self._n_vocab} tokens",
-                    param="batch",
-                )
-            for j in range(b.n_seq_id[i]):
-                if b.seq_id[i][j] >= n_seq_max:
-                    raise _errors.InvalidRequestError(
-                        f"sequence {b.seq_id[i][j]} at index {i} is not below n_seq_max={n_seq_max}", param="batch"
-                    )
-        return 0
+    @property
+    def pooling(self) -> str:
+        """How embeddings are pooled: "none", "mean", "cls", "last" or "rank"."""
+        self._alive()
+        return _POOLING_NAMES[<int> llama.llama_get_pooling_type(self._ptr)]
 
-    cdef int _compute(self, Batch batch, bint encode) except -1:
-        cdef llama.llama_batch c_batch = batch._batch
-        cdef llama.llama_context * ptr = self._ptr
-        cdef log_capture capture
-        cdef int32_t code
-        cdef int32_t i
-        self._n_rows = 0
-        batch._busy = True
-        try:
-            with nogil:
-                if encode:
-                    code = llama_encode(ptr, c_batch)
-                else:
-                    code = llama_decode(ptr, c_batch)
-        finally:
-            batch._busy = False
-        if code == 1:
-            raise _errors.ContextFullError(
-                f"no room in the KV memory for {c_batch.n_tokens} more tokens (n_ctx is {llama.llama_n_ctx(ptr)}); "
-                "nothing was changed: remove sequences, or decode a smaller batch"
-            )
-        if code == -1:
-            raise _errors.InvalidRequestError(
-                f"the batch is refused: {_reason(capture.text(), 'unknown reason')}", param="batch"
-            )
-        if code != 0:
-            raise _errors.EngineError(
-                f"decoding failed with code {code}: {_reason(capture.text(), 'unknown reason')}; "
-                "ask memory.seq_pos_max how much of each sequence is left"
-            )
-        for i in range(c_batch.n_tokens):
-            self._outputs[i] = encode or self._embeddings or c_batch.logits[i]
-        self._n_rows = c_batch.n_tokens
-        self._has_logits = not encode
-        return 0
+    @property
+    def causal_attn(self) -> bool:
+        """Whether tokens attend to earlier tokens only."""
+        self._alive()
+        return bool(llama.llama_get_causal_attn(self._ptr))
+
+    @property
+    def adapters(self) -> dict:
+        """The LoRA adapters in use, with their scales."""
+        self._alive()
+        return dict(self._adapters)
 
     def decode(self, Batch batch not None):
         """Compute a batch with the KV memory, and keep the outputs it asked for until the next call.
 
         Raises InvalidRequestError for a bad batch (too long, unknown token or sequence, a gap in the positions),
-        ContextFullError when the memory has no room, EngineError when the computation failed.
+        ContextFullError when the memory has no room, DecodeCancelledError after cancel(), EngineError when the
+        computation failed.
         """
         self._alive()
         self._no_views("decode()")
-        # Without memory (BERT and the like) there is only one kind of pass.
-        cdef bint encode = llama.llama_get_memory(self._ptr) is NULL
-        self._check_batch(batch, encode)
-        if not encode and not self._encoded and llama.llama_model_has_encoder(self._model._ptr):
-            raise _errors.InvalidRequestError("this model decodes only after encode()")
-        self._compute(batch, encode)
-        if not encode:
-            self._memory_update_pending = False
+        _decode(self, batch)
 
     def encode(self, Batch batch not None):
         """Compute a batch without the KV memory: the encoder of an encoder-decoder or embedding model.
@@ -310,39 +265,21 @@ cdef class Context:
         """
         self._alive()
         self._no_views("encode()")
-        if llama.llama_get_memory(self._ptr) is not NULL and not llama.llama_model_has_encoder(self._model._ptr):
-            raise _errors.UnsupportedError(f"{self._model!r} has no encoder: use decode()")
-        self._check_batch(batch, True)
-        self._compute(batch, True)
-        self._encoded = True
+        _encode(self, batch)
 
-    cdef int32_t _row(self, object i) except -1:
-        """Turn a position in the batch, negative from the end, into an index that has an output."""
-        cdef int64_t index
-        if self._n_rows == 0:
-            raise IndexError(f"no output {i}: nothing was decoded yet, or the last decode failed")
-        try:
-            index = i
-        except OverflowError:
-            index = self._n_rows
-        if index < 0:
-            index += self._n_rows
-        if index < 0 or index >= self._n_rows:
-            raise IndexError(f"no output {i}: the last batch had {self._n_rows} tokens")
-        if not self._outputs[index]:
-            raise IndexError(f"no output {i}: token {index} of the last batch was added with logits=False")
-        return <int32_t> index
+    def cancel(self):
+        """Stop the decode() or encode() that runs, or else the next one, with DecodeCancelledError. Any thread.
+
+        Compute steps that were done stay in the memory: ask memory.seq_pos_max(). Only what is computed on the CPU
+        stops before its end.
+        """
+        if self._ptr is NULL:
+            raise _errors.ClosedError("the context is closed")
+        _check_process(self._pid, "the context")
+        self._cancelled.store(True)
 
     cdef float * _logits_row(self, object i) except NULL:
-        cdef int32_t index = self._row(i)
-        if not self._has_logits:
-            raise IndexError(f"no logits {i}: the last call was an encoder's, which has embeddings only")
-        cdef float * row
-        with nogil:
-            row = llama_get_logits_ith(self._ptr, index)
-        if row is NULL:
-            raise _errors.EngineError(f"llama.cpp has no logits for token {index} of the last batch")
-        return row
+        return _output_row(self, i, True)
 
     def logits(self, object i=-1):
         """Return the logits of token ``i`` of the last batch: a new float32 array of shape (n_vocab,).
@@ -353,6 +290,11 @@ cdef class Context:
         self._alive()
         return _float_row(self._logits_row(i), self._n_vocab)
 
+    def logits_all(self):
+        """Return the logits of all outputs of the last batch, in its order: a float32 array (n_outputs, n_vocab)."""
+        self._alive()
+        return _output_rows(self, True)
+
     def logits_view(self, object i=-1):
         """Return a context manager that gives the logits of token ``i`` as a memoryview of floats, without a copy.
 
@@ -360,70 +302,130 @@ cdef class Context:
         is open. Raises IndexError as logits().
         """
         self._alive()
-        self._row(i)
+        self._logits_row(i)
         return LogitsView.__new__(LogitsView, self, i)
 
     def embeddings(self, object i=-1):
-        """Return the hidden state of token ``i`` of the last batch: a new float32 array of shape (n_embd,).
+        """Return the hidden state of token ``i`` of the last batch: a new float32 array of shape (n_embd_out,).
 
         Needs embeddings=True and pooling="none". Raises IndexError when there is no such output.
         """
         self._alive()
-        if not self._embeddings:
-            raise _errors.InvalidRequestError("the context was made with embeddings=False")
-        if llama.llama_get_pooling_type(self._ptr) != llama.LLAMA_POOLING_TYPE_NONE:
-            raise _errors.InvalidRequestError(
-                "the context pools its embeddings: use embeddings_seq(), or pooling='none'"
-            )
-        cdef int32_t index = self._row(i)
-        cdef float * row
-        with nogil:
-            row = llama_get_embeddings_ith(self._ptr, index)
-        if row is NULL:
-            raise _errors.EngineError(f"llama.cpp has no embeddings for token {index} of the last batch")
-        return _float_row(row, llama.llama_model_n_embd_out(self._model._ptr))
+        return _float_row(_output_row(self, i, False), llama.llama_model_n_embd_out(self._model._ptr))
+
+    def embeddings_all(self):
+        """Return the hidden states of all outputs of the last batch: a float32 array (n_outputs, n_embd_out)."""
+        self._alive()
+        return _output_rows(self, False)
 
     def embeddings_seq(self, object seq_id):
         """Return the pooled embedding of a sequence of the last batch: a new float32 array.
 
-        Its shape is (n_embd,), or (n_classes,) with pooling="rank". Raises IndexError when the last batch had no
+        Its shape is (n_embd_out,), or (n_classes,) with pooling="rank". Raises IndexError when the last batch had no
         such sequence.
         """
         self._alive()
-        if not self._embeddings:
-            raise _errors.InvalidRequestError("the context was made with embeddings=False")
-        cdef llama.llama_pooling_type pooling = llama.llama_get_pooling_type(self._ptr)
-        if pooling == llama.LLAMA_POOLING_TYPE_NONE:
-            raise _errors.InvalidRequestError("the context does not pool its embeddings: use embeddings()")
-        cdef llama.llama_seq_id sequence = self._sequence(seq_id)
-        cdef float * row = NULL
-        if self._n_rows:
-            with nogil:
-                row = llama_get_embeddings_seq(self._ptr, sequence)
-        if row is NULL:
-            raise IndexError(f"no embedding of sequence {sequence}: it was not in the last batch")
-        if pooling == llama.LLAMA_POOLING_TYPE_RANK:
-            return _float_row(row, llama.llama_model_n_cls_out(self._model._ptr))
-        return _float_row(row, llama.llama_model_n_embd_out(self._model._ptr))
+        return _pooled_row(self, self._sequence(seq_id))
 
-    cdef llama.llama_seq_id _sequence(self, object seq_id) except -2:
-        """Check a sequence id that decodes or is saved."""
-        return <llama.llama_seq_id> _integer(seq_id, "seq_id", 0, <int64_t> llama.llama_n_seq_max(self._ptr) - 1)
+    def state_seq_get(self, object seq_id, *, bint partial=False):
+        """Return the memory of one sequence as bytes, for state_seq_set of a like context.
 
-    def state_seq_get(self, object seq_id):
-        """Return the KV memory of one sequence as bytes, for state_seq_set of a like context."""
+        ``partial`` leaves out what seq_rm can cut at any token: only sliding windows and recurrent states are kept.
+        Logits are no part of it.
+        """
         self._alive()
-        return _state_seq_get(self, self._sequence(seq_id))
+        return _state_get(self, self._sequence(seq_id), partial, None)
 
     def state_seq_set(self, object seq_id, object data not None):
         """Replace one sequence by a state from state_seq_get.
 
-        Raises InvalidRequestError for bytes that are no such state or of another model, EngineError when it does
-        not fit here; the sequence is empty then.
+        A checksum finds damage, not forgery. Raises InvalidRequestError for bytes that are no such state or of
+        another model, EngineError when it does not fit here; the sequence is empty then.
         """
         self._alive()
         self._no_views("state_seq_set()")
-        _state_seq_set(self, self._sequence(seq_id), data)
+        _state_set(self, self._sequence(seq_id), data)
+
+    def state_get(self):
+        """Return the memory of all sequences as bytes, for state_set of a like context."""
+        self._alive()
+        return _state_get(self, -1, False, None)
+
+    def state_set(self, object data not None):
+        """Replace all sequences by a state from state_get. Raises as state_seq_set; the memory is empty then."""
+        self._alive()
+        self._no_views("state_set()")
+        _state_set(self, -1, data)
+
+    def state_seq_save(self, object path not None, object seq_id, object tokens=()):
+        """Write one sequence to a file, with the tokens that it holds; raises OSError when it cannot be written."""
+        self._alive()
+        _state_save(self, path, self._sequence(seq_id), tokens)
+
+    def state_seq_load(self, object path not None, object seq_id):
+        """Replace one sequence by a file of state_seq_save, and return its tokens as an int32 array.
+
+        Raises as state_seq_set, and OSError when the file cannot be read.
+        """
+        self._alive()
+        self._no_views("state_seq_load()")
+        return _state_load(self, path, self._sequence(seq_id))
+
+    def state_save(self, object path not None, object tokens=()):
+        """Write all sequences to a file, with tokens of the caller's choice."""
+        self._alive()
+        _state_save(self, path, -1, tokens)
+
+    def state_load(self, object path not None):
+        """Replace all sequences by a file of state_save, and return its tokens as an int32 array."""
+        self._alive()
+        self._no_views("state_load()")
+        return _state_load(self, path, -1)
+
+    def snapshot(self, object seq_id, *, bint partial=False):
+        """Keep the memory of one sequence where it lies, on the GPU for example; faster than state_seq_get.
+
+        The newest snapshot of a sequence is the only one that can be restored. ``partial`` is as in state_seq_get.
+        """
+        self._alive()
+        return _take_snapshot(self, self._sequence(seq_id), partial)
+
+    def set_adapters(self, object adapters not None):
+        """Use these LoRA adapters, a mapping of LoraAdapter to scale, from the next batch on; {} for none.
+
+        What the memory holds was computed without them: clear it. Raises InvalidRequestError for adapters of another
+        model and scales that are no finite number.
+        """
+        self._alive()
+        _set_adapters(self, dict(adapters))
+
+    def set_control_vector(self, object data, object layers=None):
+        """Add a direction to the hidden states of each layer: a float32 array (n_layer - 1, n_embd), None for none.
+
+        Its first row belongs to layer 1: layer 0 has none. ``layers`` is the first and the last one to steer.
+        """
+        self._alive()
+        _set_control_vector(self, data, layers)
+
+    def set_embeddings(self, bint value):
+        """Keep hidden states of every token, or do not, from the next batch on."""
+        self._alive()
+        if value:
+            _check_pooling(self.pooling, self.n_ctx, self.n_ubatch, self.n_seq_max)
+        llama.llama_set_embeddings(self._ptr, value)
+        self._embeddings = value
+
+    def set_causal_attn(self, bint value):
+        """Let tokens attend to earlier ones only, or to the whole batch, from the next batch on."""
+        self._alive()
+        llama.llama_set_causal_attn(self._ptr, value)
+
+    def set_n_threads(self, object n_threads, object n_threads_batch=None):
+        """Use so many threads for one token, and for more than one (by default as many)."""
+        self._alive()
+        cdef int32_t n = <int32_t> _integer(n_threads, "n_threads", 1, 512)
+        cdef int32_t n_batch = n if n_threads_batch is None else _integer(n_threads_batch, "n_threads_batch", 1, 512)
+        llama.llama_set_n_threads(self._ptr, n, n_batch)
 
     def synchronize(self):
         """Wait until the last decode is computed."""
@@ -432,14 +434,18 @@ cdef class Context:
             llama_synchronize(self._ptr)
 
     def perf(self):
-        """Return times in milliseconds and token counts since the context was made, as a dict."""
+        """Return times in milliseconds and token counts since the context was made, or since perf_reset()."""
         self._alive()
         cdef llama.llama_perf_context_data data = llama.llama_perf_context(self._ptr)
-        return {
-            "load_ms": data.t_load_ms,
-            "prompt_ms": data.t_p_eval_ms,
-            "decode_ms": data.t_eval_ms,
-            "n_prompt": data.n_p_eval,
-            "n_decode": data.n_eval,
-            "n_reused": data.n_reused,
-        }
+        return _context_perf()(
+            data.t_load_ms, data.t_p_eval_ms, data.t_eval_ms, data.n_p_eval, data.n_eval, data.n_reused
+        )
+
+    def perf_reset(self):
+        """Set the times and counts of perf() to zero."""
+        self._alive()
+        llama.llama_perf_context_reset(self._ptr)
+
+    cdef llama.llama_seq_id _sequence(self, object seq_id) except -2:
+        """Check a sequence id that decodes or is saved."""
+        return <llama.llama_seq_id> _integer(seq_id, "seq_id", 0, <int64_t> llama.llama_n_seq_max(self._ptr) - 1)

@@ -19,13 +19,130 @@ cdef dict _POOLING_TYPES = {
     "last": llama.LLAMA_POOLING_TYPE_LAST,
     "rank": llama.LLAMA_POOLING_TYPE_RANK,
 }
+cdef dict _POOLING_NAMES = {<int> value: name for name, value in _POOLING_TYPES.items() if name is not None}
+cdef dict _ATTENTION_TYPES = {
+    None: llama.LLAMA_ATTENTION_TYPE_UNSPECIFIED,
+    "causal": llama.LLAMA_ATTENTION_TYPE_CAUSAL,
+    "non-causal": llama.LLAMA_ATTENTION_TYPE_NON_CAUSAL,
+}
 cdef dict _FLASH_ATTN_TYPES = {
     "auto": llama.LLAMA_FLASH_ATTN_TYPE_AUTO,
     True: llama.LLAMA_FLASH_ATTN_TYPE_ENABLED,
     False: llama.LLAMA_FLASH_ATTN_TYPE_DISABLED,
 }
+cdef dict _ROPE_SCALING_TYPES = {
+    None: llama.LLAMA_ROPE_SCALING_TYPE_UNSPECIFIED,
+    "none": llama.LLAMA_ROPE_SCALING_TYPE_NONE,
+    "linear": llama.LLAMA_ROPE_SCALING_TYPE_LINEAR,
+    "yarn": llama.LLAMA_ROPE_SCALING_TYPE_YARN,
+    "longrope": llama.LLAMA_ROPE_SCALING_TYPE_LONGROPE,
+}
 # Draft models that live on another context's hidden states.
 cdef frozenset _DRAFT_ARCHITECTURES = frozenset(("eagle3", "dflash", "gemma4-assistant"))
+
+
+@cython.internal
+@cython.final
+@cython.auto_pickle(False)
+cdef class _ContextOptions:
+    """llama.cpp's parameters of a context, each value checked."""
+
+    cdef llama.llama_context_params params
+    cdef Model model
+
+    def __cinit__(self, Model model not None):
+        model._alive()
+        self.model = model
+        self.params = llama.llama_context_default_params()
+        self.params.no_perf = False
+        if model.vocab_only:
+            raise _errors.InvalidRequestError(f"{model!r} was loaded with vocab_only=True: it has no weights to run")
+        architecture = model.meta.get("general.architecture")
+        if architecture in _DRAFT_ARCHITECTURES:
+            raise _errors.UnsupportedError(f"{model!r} ({architecture}) is a draft model and cannot run alone")
+
+    cdef int set_sizes(self, object n_ctx, object n_batch, object n_ubatch, object n_seq_max,
+                       object n_outputs_max) except -1:
+        self.params.n_ctx = <uint32_t> _integer(n_ctx, "n_ctx", 0, 1 << 30)
+        self.params.n_batch = <uint32_t> _integer(n_batch, "n_batch", 1, 1 << 22)
+        self.params.n_ubatch = <uint32_t> _integer(n_ubatch, "n_ubatch", 1, 1 << 22)
+        self.params.n_seq_max = <uint32_t> _integer(n_seq_max, "n_seq_max", 1, SEQUENCE_LIMIT)
+        self.params.n_outputs_max = <uint32_t> _integer(n_outputs_max, "n_outputs_max", 0, 1 << 22)
+        # One output for each sequence is reserved at once, and that many must be allowed.
+        cdef int64_t room = min(self.params.n_batch, self._n_ctx())
+        for name, value in (("n_batch", room), ("n_outputs_max", self.params.n_outputs_max or room)):
+            if value < self.params.n_seq_max:
+                raise _errors.InvalidRequestError(
+                    f"n_seq_max={n_seq_max} sequences need {name} (and n_ctx) of at least as many tokens, not {value}",
+                    param=name,
+                )
+        return 0
+
+    cdef int64_t _n_ctx(self):
+        return self.params.n_ctx or llama.llama_model_n_ctx_train(self.model._ptr)
+
+    cdef int set_threads(self, object n_threads, object n_threads_batch) except -1:
+        if n_threads is None:
+            n_threads = _default_threads()
+        if n_threads_batch is None:
+            n_threads_batch = n_threads
+        self.params.n_threads = <int32_t> _integer(n_threads, "n_threads", 1, 512)
+        self.params.n_threads_batch = <int32_t> _integer(n_threads_batch, "n_threads_batch", 1, 512)
+        return 0
+
+    cdef int set_memory(self, object flash_attn, bint kv_unified, object type_k, object type_v,
+                        bint swa_full) except -1:
+        cdef int flash_attn_type = _choice(_FLASH_ATTN_TYPES, flash_attn, "flash_attn")
+        cdef int k = _choice(_KV_TYPES, type_k, "type_k")
+        cdef int v = _choice(_KV_TYPES, type_v, "type_v")
+        self.params.flash_attn_type = <llama.llama_flash_attn_type> flash_attn_type
+        self.params.type_k = <llama.ggml_type> k
+        self.params.type_v = <llama.ggml_type> v
+        self.params.kv_unified = kv_unified
+        self.params.swa_full = swa_full
+        _check_head_size(self.model, self.params.type_k, "type_k", type_k)
+        _check_head_size(self.model, self.params.type_v, "type_v", type_v)
+        if not kv_unified and self.params.n_seq_max > 1 and llama.llama_model_has_encoder(self.model._ptr):
+            raise _errors.UnsupportedError(f"{self.model!r} has an encoder: it needs kv_unified=True")
+        return 0
+
+    cdef int set_embeddings(self, bint embeddings, object pooling, object attention_type) except -1:
+        cdef int pooling_type = _choice(_POOLING_TYPES, pooling, "pooling")
+        cdef int attention = _choice(_ATTENTION_TYPES, attention_type, "attention_type")
+        self.params.embeddings = embeddings
+        self.params.pooling_type = <llama.llama_pooling_type> pooling_type
+        self.params.attention_type = <llama.llama_attention_type> attention
+        cdef const llama.llama_model * model = self.model._ptr
+        cdef bint both = llama.llama_model_has_encoder(model) and llama.llama_model_has_decoder(model)
+        if both and pooling not in (None, "none"):
+            raise _errors.UnsupportedError(f"{self.model!r} decodes what it encoded, which cannot be pooled")
+        if embeddings:
+            _check_pooling(
+                pooling or _own_pooling(self.model), self._n_ctx(), min(self.params.n_ubatch, self.params.n_batch),
+                self.params.n_seq_max,
+            )
+        return 0
+
+    cdef int set_rope(self, object scaling_type, object freq_base, object freq_scale, object yarn_ext_factor,
+                      object yarn_attn_factor, object yarn_beta_fast, object yarn_beta_slow,
+                      object yarn_orig_ctx) except -1:
+        cdef int scaling = _choice(_ROPE_SCALING_TYPES, scaling_type, "rope_scaling_type")
+        self.params.rope_scaling_type = <llama.llama_rope_scaling_type> scaling
+        if freq_base is not None:
+            self.params.rope_freq_base = <float> _real(freq_base, "rope_freq_base", 1e-3, 1e12)
+        if freq_scale is not None:
+            self.params.rope_freq_scale = <float> _real(freq_scale, "rope_freq_scale", 1e-4, 1e4)
+        if yarn_ext_factor is not None:
+            self.params.yarn_ext_factor = <float> _real(yarn_ext_factor, "yarn_ext_factor", 0, 1e6)
+        if yarn_attn_factor is not None:
+            self.params.yarn_attn_factor = <float> _real(yarn_attn_factor, "yarn_attn_factor", 0, 1e6)
+        if yarn_beta_fast is not None:
+            self.params.yarn_beta_fast = <float> _real(yarn_beta_fast, "yarn_beta_fast", 1e-3, 1e6)
+        if yarn_beta_slow is not None:
+            self.params.yarn_beta_slow = <float> _real(yarn_beta_slow, "yarn_beta_slow", 1e-3, 1e6)
+        if yarn_orig_ctx is not None:
+            self.params.yarn_orig_ctx = <uint32_t> _integer(yarn_orig_ctx, "yarn_orig_ctx", 1, 1 << 30)
+        return 0
 
 
 cdef int _default_threads():
@@ -51,19 +168,23 @@ cdef int _check_head_size(Model model, llama.ggml_type kind, str param, object n
     return 0
 
 
-cdef int _check_pooling(Model model, llama.llama_context_params * params, object pooling) except -1:
-    """Mean pooling aborts while buffers are reserved unless a compute step divides evenly among the sequences."""
+cdef str _own_pooling(Model model):
+    """Return the name of a model's own pooling."""
     meta = model.meta
-    own = meta.get(f"{meta.get('general.architecture')}.pooling_type")
-    if pooling not in ("mean", "rank") and not (pooling is None and own in ("1", "4")):
+    own = meta.get(f"{meta.get('general.architecture')}.pooling_type", "")
+    return _POOLING_NAMES.get(int(own), "none") if own.isdecimal() else "none"
+
+
+cdef int _check_pooling(str pooling, int64_t n_ctx, int64_t step, int64_t n_seq_max) except -1:
+    """Mean pooling aborts while buffers are reserved unless a compute step divides evenly among the sequences."""
+    if pooling not in ("mean", "rank"):
         return 0
-    n_ctx = params.n_ctx or llama.llama_model_n_ctx_train(model._ptr)
-    step = min(params.n_ubatch, params.n_batch)
+    cdef int64_t n_tokens
     # A causal model's batch is limited by the context, another's is not.
     for n_tokens in (min(step, n_ctx), min(step, (n_ctx + 255) // 256 * 256)):
-        if n_tokens % params.n_seq_max:
+        if n_tokens % n_seq_max:
             raise _errors.InvalidRequestError(
-                f"pooling needs steps that divide by n_seq_max={params.n_seq_max}: n_ubatch={n_tokens} does not",
+                f"pooling needs steps that divide by n_seq_max={n_seq_max}: n_ubatch={n_tokens} does not",
                 param="n_ubatch",
             )
     return 0

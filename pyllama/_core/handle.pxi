@@ -15,7 +15,7 @@ from cpython.buffer cimport (
 )
 from cpython.exc cimport PyErr_WarnEx
 from libc.stdint cimport int32_t, int64_t
-from libc.string cimport memcpy, strcmp, strlen
+from libc.string cimport memcpy, memset, strcmp, strlen
 
 import os as _os
 
@@ -80,6 +80,14 @@ cdef int64_t _integer(object value, str name, int64_t low, int64_t high) except?
     return result
 
 
+cdef double _real(object value, str name, double low, double high) except? -1:
+    """Return a real argument, which must lie in [low, high] and so is no NaN."""
+    cdef double result = value
+    if not low <= result <= high:
+        raise _errors.InvalidRequestError(f"{name}={value} must be in [{low:g}, {high:g}]", param=name)
+    return result
+
+
 cdef object _choice(dict table, object value, str name):
     try:
         return table[value]
@@ -99,15 +107,45 @@ cdef bytes _utf8(str text, str name):
 
 cdef str _reason(const string & captured, str otherwise):
     """Turn captured error lines into one line: the first, without its C function's name, and what belongs to it."""
-    if captured.empty():
+    return _reason_of(_text(captured), otherwise)
+
+
+cdef str _reason_of(str captured, str otherwise):
+    if not captured:
         return otherwise
-    lines = _text(captured).splitlines()
+    lines = captured.splitlines()
     first = lines[0]
     head, colon, rest = first.partition(": ")
     if colon and head.replace("_", "").replace(":", "").isalnum():
         first = rest
     details = [line.strip().lstrip("- ") for line in lines[1:] if line.startswith((" ", "\t"))]
     return " ".join([first.strip(), *details])
+
+
+ctypedef int32_t (*_text_reader)(const void * handle, int32_t i, char * buf, size_t size) noexcept nogil
+
+
+cdef str _read_text(_text_reader read, const void * handle, int32_t i):
+    """Read one entry of a handle's metadata through llama.cpp's function for it, whatever its length."""
+    cdef int32_t size = 256
+    cdef int32_t length
+    while True:
+        buffer = bytearray(size)
+        length = read(handle, i, buffer, size)
+        if length < size:
+            return bytes(buffer[: max(length, 0)]).decode("utf-8", "replace")
+        size = length + 1
+
+
+cdef object _token_array(const int32_t * tokens, Py_ssize_t n):
+    """Copy tokens into a new int32 array of shape (n,)."""
+    cdef Py_buffer buffer
+    result = _numpy().empty(n, dtype="int32")
+    PyObject_GetBuffer(result, &buffer, PyBUF_WRITABLE | PyBUF_C_CONTIGUOUS)
+    if n:
+        memcpy(buffer.buf, tokens, n * sizeof(int32_t))
+    PyBuffer_Release(&buffer)
+    return result
 
 
 cdef object _float_row(const float * row, Py_ssize_t n):

@@ -25,8 +25,17 @@ cdef extern from "llama.h" nogil:
 
     enum llama_vocab_type:
         LLAMA_VOCAB_TYPE_NONE
+        LLAMA_VOCAB_TYPE_SPM
+        LLAMA_VOCAB_TYPE_BPE
         LLAMA_VOCAB_TYPE_WPM
+        LLAMA_VOCAB_TYPE_UGM
+        LLAMA_VOCAB_TYPE_RWKV
+        LLAMA_VOCAB_TYPE_PLAMO2
+        LLAMA_VOCAB_TYPE_TEST
+        LLAMA_VOCAB_TYPE_PLAMO3
     enum llama_rope_type:
+        LLAMA_ROPE_TYPE_NORM
+        LLAMA_ROPE_TYPE_NEOX
         LLAMA_ROPE_TYPE_MROPE
         LLAMA_ROPE_TYPE_IMROPE
         LLAMA_ROPE_TYPE_VISION
@@ -37,6 +46,33 @@ cdef extern from "llama.h" nogil:
         LLAMA_POOLING_TYPE_CLS
         LLAMA_POOLING_TYPE_LAST
         LLAMA_POOLING_TYPE_RANK
+    enum llama_attention_type:
+        LLAMA_ATTENTION_TYPE_UNSPECIFIED
+        LLAMA_ATTENTION_TYPE_CAUSAL
+        LLAMA_ATTENTION_TYPE_NON_CAUSAL
+    enum llama_rope_scaling_type:
+        LLAMA_ROPE_SCALING_TYPE_UNSPECIFIED
+        LLAMA_ROPE_SCALING_TYPE_NONE
+        LLAMA_ROPE_SCALING_TYPE_LINEAR
+        LLAMA_ROPE_SCALING_TYPE_YARN
+        LLAMA_ROPE_SCALING_TYPE_LONGROPE
+    enum llama_split_mode:
+        LLAMA_SPLIT_MODE_NONE
+        LLAMA_SPLIT_MODE_LAYER
+        LLAMA_SPLIT_MODE_ROW
+        LLAMA_SPLIT_MODE_TENSOR
+    enum llama_process_type:
+        LLAMA_PROCESS_TYPE_ENCODE
+        LLAMA_PROCESS_TYPE_DECODE
+    enum llama_ftype:
+        LLAMA_FTYPE_GUESSED
+    enum llama_token_attr:
+        LLAMA_TOKEN_ATTR_UNDEFINED
+    enum llama_model_kv_override_type:
+        LLAMA_KV_OVERRIDE_TYPE_INT
+        LLAMA_KV_OVERRIDE_TYPE_FLOAT
+        LLAMA_KV_OVERRIDE_TYPE_BOOL
+        LLAMA_KV_OVERRIDE_TYPE_STR
     enum llama_flash_attn_type:
         LLAMA_FLASH_ATTN_TYPE_AUTO
         LLAMA_FLASH_ATTN_TYPE_DISABLED
@@ -46,6 +82,7 @@ cdef extern from "llama.h" nogil:
         LLAMA_LOAD_MODE_MMAP
         LLAMA_LOAD_MODE_MLOCK
         LLAMA_LOAD_MODE_MMAP_MLOCK
+        LLAMA_LOAD_MODE_DIRECT_IO
     enum ggml_type:
         GGML_TYPE_F32
         GGML_TYPE_F16
@@ -57,6 +94,12 @@ cdef extern from "llama.h" nogil:
         GGML_TYPE_Q5_0
         GGML_TYPE_Q5_1
     int64_t ggml_blck_size(ggml_type type)
+
+    struct ggml_backend_device:
+        pass
+    ctypedef ggml_backend_device * ggml_backend_dev_t
+    ggml_backend_dev_t ggml_backend_dev_by_name(const char * name)
+    ctypedef cbool (*ggml_abort_callback)(void * data) noexcept
 
     struct llama_token_data:
         llama_token id
@@ -81,25 +124,53 @@ cdef extern from "llama.h" nogil:
         int8_t * logits
 
     ctypedef cbool (*llama_progress_callback)(float progress, void * user_data) noexcept
+    struct llama_model_kv_override:
+        llama_model_kv_override_type tag
+        char key[128]
+        int64_t val_i64
+        double val_f64
+        cbool val_bool
+        char val_str[128]
     struct llama_model_params:
+        ggml_backend_dev_t * devices
         int32_t n_gpu_layers
+        llama_split_mode split_mode
         llama_load_mode load_mode
+        int32_t main_gpu
+        const float * tensor_split
+        const llama_model_kv_override * kv_overrides
         llama_progress_callback progress_callback
         void * progress_callback_user_data
         cbool vocab_only
+        cbool check_tensors
+        cbool use_extra_bufts
+        cbool no_host
     struct llama_context_params:
         uint32_t n_ctx
         uint32_t n_batch
         uint32_t n_ubatch
         uint32_t n_seq_max
+        uint32_t n_outputs_max
         int32_t n_threads
         int32_t n_threads_batch
+        llama_rope_scaling_type rope_scaling_type
         llama_pooling_type pooling_type
+        llama_attention_type attention_type
         llama_flash_attn_type flash_attn_type
+        float rope_freq_base
+        float rope_freq_scale
+        float yarn_ext_factor
+        float yarn_attn_factor
+        float yarn_beta_fast
+        float yarn_beta_slow
+        uint32_t yarn_orig_ctx
+        ggml_abort_callback abort_callback
+        void * abort_callback_data
         ggml_type type_k
         ggml_type type_v
         cbool embeddings
         cbool offload_kqv
+        cbool op_offload
         cbool no_perf
         cbool swa_full
         cbool kv_unified
@@ -186,3 +257,60 @@ cdef extern from *:
     static inline long pyllama_process_id() { return (long) getpid(); }
     """
     long process_id "pyllama_process_id"() nogil
+
+# Model, vocabulary, context, batch and adapters: the rest of what their handles read and set.
+cdef extern from "llama.h" nogil:
+    struct llama_adapter_lora:
+        pass
+    struct llama_batch_ext:
+        pass
+    struct llama_embd:
+        const float * data
+        size_t n_rows
+        size_t n_embd
+
+    const uint32_t LLAMA_STATE_SEQ_FLAGS_NONE
+    const uint32_t LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY
+    const uint32_t LLAMA_STATE_SEQ_FLAGS_ON_DEVICE
+
+    size_t llama_max_devices()
+    int32_t llama_model_n_embd_inp(const llama_model * model)
+    int32_t llama_model_n_layer_nextn(const llama_model * model)
+    int32_t llama_model_n_head_kv(const llama_model * model)
+    float llama_model_rope_freq_scale_train(const llama_model * model)
+    const char * llama_model_cls_label(const llama_model * model, uint32_t i)
+    cbool llama_model_is_diffusion(const llama_model * model)
+    llama_token llama_model_decoder_start_token(const llama_model * model)
+    llama_ftype llama_model_ftype(const llama_model * model)
+    const char * llama_ftype_name(llama_ftype ftype)
+
+    const char * llama_vocab_get_text(const llama_vocab * vocab, llama_token token)
+    float llama_vocab_get_score(const llama_vocab * vocab, llama_token token)
+    llama_token_attr llama_vocab_get_attr(const llama_vocab * vocab, llama_token token)
+    const llama_token * llama_vocab_get_suppress_tokens(const llama_vocab * vocab, int32_t * n_suppress_tokens)
+    llama_token llama_vocab_mask(const llama_vocab * vocab)
+    llama_token llama_vocab_fim_pre(const llama_vocab * vocab)
+    llama_token llama_vocab_fim_suf(const llama_vocab * vocab)
+    llama_token llama_vocab_fim_mid(const llama_vocab * vocab)
+    llama_token llama_vocab_fim_pad(const llama_vocab * vocab)
+    llama_token llama_vocab_fim_rep(const llama_vocab * vocab)
+    llama_token llama_vocab_fim_sep(const llama_vocab * vocab)
+
+    void llama_batch_ext_free(llama_batch_ext * batch)
+    cbool llama_batch_ext_set_pos(llama_batch_ext * batch, int32_t idx, const llama_pos * pos)
+    cbool llama_batch_ext_set_output_logits(llama_batch_ext * batch, int32_t idx, cbool value)
+
+    void llama_set_embeddings(llama_context * ctx, cbool embeddings)
+    void llama_set_causal_attn(llama_context * ctx, cbool causal_attn)
+    void llama_set_n_threads(llama_context * ctx, int32_t n_threads, int32_t n_threads_batch)
+    void llama_perf_context_reset(llama_context * ctx)
+
+    void llama_adapter_lora_free(llama_adapter_lora * adapter)
+    int32_t llama_adapter_meta_count(const llama_adapter_lora * adapter)
+    int32_t llama_adapter_meta_key_by_index(const llama_adapter_lora * adapter, int32_t i, char * buf, size_t size)
+    int32_t llama_adapter_meta_val_str_by_index(const llama_adapter_lora * adapter, int32_t i, char * buf, size_t size)
+    uint64_t llama_adapter_get_alora_n_invocation_tokens(const llama_adapter_lora * adapter)
+    const llama_token * llama_adapter_get_alora_invocation_tokens(const llama_adapter_lora * adapter)
+
+cdef extern from "model_tensors.h" namespace "pyllama" nogil:
+    int64_t n_learned_positions(const llama_model * model)

@@ -29,8 +29,7 @@ cdef class Memory:
         return memory
 
     cdef bint _recurrent(self):
-        cdef const llama.llama_model * model = self._context._model._ptr
-        return llama.llama_model_is_recurrent(model) or llama.llama_model_is_hybrid(model)
+        return _has_states(self._context._model._ptr)
 
     cdef llama.llama_seq_id _sequence(self, object seq_id, str name, int64_t low) except -2:
         """Check a sequence id. Plain unified attention can hold, though not decode, all of llama.cpp's ids."""
@@ -61,6 +60,13 @@ cdef class Memory:
         cdef llama.llama_pos span[2]
         cdef cbool done
         self._range(p0, p1, span)
+        if sequence < 0 and self._recurrent():
+            # llama.cpp's own call refuses -1 here. Without a part it is clear(); a part cannot be removed.
+            if span[0] > 0 or span[1] >= 0:
+                return False
+            with nogil:
+                llama.llama_memory_clear(memory, False)
+            return True
         with nogil:
             done = llama.llama_memory_seq_rm(memory, sequence, span[0], span[1])
         return bool(done)
@@ -108,14 +114,17 @@ cdef class Memory:
                 with nogil:
                     llama.llama_memory_seq_rm(memory, other, -1, -1)
 
-    cdef int _shiftable(self, llama.llama_memory_t memory) except -1:
+    cdef bint _can_shift(self, llama.llama_memory_t memory):
         cdef llama.llama_rope_type rope = llama.llama_model_rope_type(self._context._model._ptr)
-        if (
-            not llama.llama_memory_can_shift(memory)
-            or rope == llama.LLAMA_ROPE_TYPE_MROPE
-            or rope == llama.LLAMA_ROPE_TYPE_IMROPE
-            or rope == llama.LLAMA_ROPE_TYPE_VISION
-        ):
+        return (
+            llama.llama_memory_can_shift(memory)
+            and rope != llama.LLAMA_ROPE_TYPE_MROPE
+            and rope != llama.LLAMA_ROPE_TYPE_IMROPE
+            and rope != llama.LLAMA_ROPE_TYPE_VISION
+        )
+
+    cdef int _shiftable(self, llama.llama_memory_t memory) except -1:
+        if not self._can_shift(memory):
             raise _errors.UnsupportedError("the positions of this memory cannot be shifted (see can_shift)")
         return 0
 
@@ -133,6 +142,10 @@ cdef class Memory:
             delta, "delta", -POSITION_LIMIT, POSITION_LIMIT - 1 - max(last, 0)
         )
         self._shiftable(memory)
+        if self._recurrent() and last + shift < 0:
+            raise _errors.InvalidRequestError(
+                f"delta={delta} would move the state of sequence {sequence} from position {last} below 0", param="delta"
+            )
         self._context._memory_update_pending = True
         with nogil:
             llama.llama_memory_seq_add(memory, sequence, span[0], span[1], shift)
@@ -162,4 +175,4 @@ cdef class Memory:
     @property
     def can_shift(self) -> bool:
         """Whether seq_add and seq_div work."""
-        return bool(llama.llama_memory_can_shift(self._memory()))
+        return bool(self._can_shift(self._memory()))

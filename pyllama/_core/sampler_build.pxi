@@ -50,13 +50,6 @@ cdef object _drawn_seed(object sampler):
     return _integer(seed, "seed", 0, 4294967295)
 
 
-cdef float _real(object value, str name, double low, double high) except? -1:
-    cdef double result = value
-    if not low <= result <= high:
-        raise _errors.InvalidRequestError(f"{name}={value} must be in [{low:g}, {high:g}]", param=name)
-    return <float> result
-
-
 cdef bytes _c_text(str text, str name):
     cdef bytes encoded = _utf8(text, name)
     if b"\0" in encoded:

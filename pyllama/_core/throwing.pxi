@@ -29,11 +29,6 @@ cdef extern from "llama.h" nogil:
     float * llama_get_logits_ith(llama.llama_context * ctx, int32_t i) except +raise_captured
     float * llama_get_embeddings_ith(llama.llama_context * ctx, int32_t i) except +raise_captured
     float * llama_get_embeddings_seq(llama.llama_context * ctx, llama.llama_seq_id seq_id) except +raise_captured
-    size_t llama_state_seq_get_size(llama.llama_context * ctx, llama.llama_seq_id seq_id) except +raise_captured
-    size_t llama_state_seq_get_data(llama.llama_context * ctx, uint8_t * dst, size_t size,
-                                    llama.llama_seq_id seq_id) except +raise_captured
-    size_t llama_state_seq_set_data(llama.llama_context * ctx, const uint8_t * src, size_t size,
-                                    llama.llama_seq_id dest_seq_id) except +raise_captured
 
     llama.llama_sampler * llama_sampler_init_greedy() except +raise_captured
     llama.llama_sampler * llama_sampler_init_dist(uint32_t seed) except +raise_captured
@@ -64,6 +59,41 @@ cdef extern from "llama.h" nogil:
     llama.llama_sampler * llama_sampler_init_logit_bias(int32_t n_vocab, int32_t n_bias,
                                                         const llama.llama_logit_bias * bias) except +raise_captured
     llama.llama_sampler * llama_sampler_init_infill(const llama.llama_vocab * vocab) except +raise_captured
+
+cdef extern from "llama.h" nogil:
+    llama.llama_model * llama_model_load_from_splits(const char ** paths, size_t n_paths,
+                                                     llama.llama_model_params params) except +raise_captured
+
+    llama.llama_batch_ext * llama_batch_ext_init(llama.llama_context * ctx) except +raise_captured
+    int32_t llama_batch_ext_add_token(llama.llama_batch_ext * batch, llama.llama_seq_id seq_id,
+                                      llama.llama_token id) except +raise_captured
+    int32_t llama_batch_ext_add_embd(llama.llama_batch_ext * batch, llama.llama_seq_id seq_id,
+                                     llama.llama_embd embd) except +raise_captured
+    cbool llama_batch_ext_add_seq(llama.llama_batch_ext * batch, int32_t idx,
+                                  llama.llama_seq_id seq_id) except +raise_captured
+    int32_t llama_process(llama.llama_context * ctx, llama.llama_process_type kind,
+                          llama.llama_batch_ext * batch) except +raise_captured
+
+    size_t llama_state_get_size(llama.llama_context * ctx) except +raise_captured
+    size_t llama_state_get_data(llama.llama_context * ctx, uint8_t * dst, size_t size) except +raise_captured
+    size_t llama_state_set_data(llama.llama_context * ctx, const uint8_t * src, size_t size) except +raise_captured
+    size_t llama_state_seq_get_size_ext(llama.llama_context * ctx, llama.llama_seq_id seq_id,
+                                        uint32_t flags) except +raise_captured
+    size_t llama_state_seq_get_data_ext(llama.llama_context * ctx, uint8_t * dst, size_t size,
+                                        llama.llama_seq_id seq_id, uint32_t flags) except +raise_captured
+    size_t llama_state_seq_set_data_ext(llama.llama_context * ctx, const uint8_t * src, size_t size,
+                                        llama.llama_seq_id dest_seq_id, uint32_t flags) except +raise_captured
+
+    llama.llama_adapter_lora * llama_adapter_lora_init(llama.llama_model * model, const char * path) \
+        except +raise_captured
+    int32_t llama_set_adapters_lora(llama.llama_context * ctx, llama.llama_adapter_lora ** adapters,
+                                    size_t n_adapters, float * scales) except +raise_captured
+    int32_t llama_set_adapter_cvec(llama.llama_context * ctx, const float * data, size_t len, int32_t n_embd,
+                                   int32_t il_start, int32_t il_end) except +raise_captured
+
+cdef extern from "lora_file.h" namespace "pyllama" nogil:
+    void c_check_lora_file "pyllama::check_lora_file"(const llama.llama_model * model, const string & path) \
+        except +raise_captured
 
 cdef extern from "log_sink.h" namespace "pyllama" nogil:
     cdef enum class log_level:

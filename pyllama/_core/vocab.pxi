@@ -72,13 +72,7 @@ cdef class Vocab:
                 tokens = c_tokenize(self._ptr, encoded, add_special, parse_special, b"text")
         finally:
             self._model._n_calls -= 1
-        result = _numpy().empty(tokens.size(), dtype="int32")
-        cdef Py_buffer buffer
-        PyObject_GetBuffer(result, &buffer, PyBUF_WRITABLE | PyBUF_C_CONTIGUOUS)
-        if not tokens.empty():
-            memcpy(buffer.buf, tokens.data(), tokens.size() * sizeof(int32_t))
-        PyBuffer_Release(&buffer)
-        return result
+        return _token_array(tokens.data(), <Py_ssize_t> tokens.size())
 
     def detokenize(self, object tokens not None, *, bint remove_special=False, bint unparse_special=True):
         """Turn tokens (array or sequence of integers) into text; bytes that are no UTF-8 become U+FFFD.
@@ -144,11 +138,38 @@ cdef class Vocab:
         self._token(token, &c_token)
         return bool(llama.llama_vocab_is_control(self._ptr, c_token))
 
+    def text(self, object token):
+        """Return a token as the vocabulary spells it: with "Ġ" or "▁" for a space, for example."""
+        self._has_text()
+        cdef llama.llama_token c_token
+        self._token(token, &c_token)
+        return llama.llama_vocab_get_text(self._ptr, c_token).decode("utf-8", "replace")
+
+    def score(self, object token):
+        """Return a token's score, which unigram and SentencePiece vocabularies merge by; 0.0 in others."""
+        self._has_text()
+        cdef llama.llama_token c_token
+        self._token(token, &c_token)
+        return llama.llama_vocab_get_score(self._ptr, c_token)
+
+    def attr(self, object token):
+        """Return a token's attributes as pyllama.TokenAttr."""
+        self._has_text()
+        cdef llama.llama_token c_token
+        self._token(token, &c_token)
+        return _token_attr()(<int> llama.llama_vocab_get_attr(self._ptr, c_token))
+
     @property
     def n_tokens(self) -> int:
         """The number of tokens."""
         self._model._alive()
         return self._n_tokens
+
+    @property
+    def type(self) -> str:
+        """The kind of tokenizer: "spm", "bpe", "wpm", "ugm", "rwkv", "plamo2", "plamo3", "test", or "none"."""
+        self._model._alive()
+        return _VOCAB_TYPES.get(<int> llama.llama_vocab_get_type(self._ptr), "unknown")
 
     @property
     def add_bos(self) -> bool:
@@ -157,14 +178,26 @@ cdef class Vocab:
         return bool(llama.llama_vocab_get_add_bos(self._ptr))
 
     @property
+    def add_eos(self) -> bool:
+        """Whether tokenize puts EOS last when ``add_special`` is set."""
+        self._model._alive()
+        return bool(llama.llama_vocab_get_add_eos(self._ptr))
+
+    @property
+    def add_sep(self) -> bool:
+        """Whether the model wants its separator between two texts."""
+        self._model._alive()
+        return bool(llama.llama_vocab_get_add_sep(self._ptr))
+
+    @property
     def bos(self) -> int | None:
-        """The beginning-of-sequence token; None when the model has none."""
+        """The beginning-of-sentence token; None when the model has none."""
         self._model._alive()
         return _known(llama.llama_vocab_bos(self._ptr))
 
     @property
     def eos(self) -> int | None:
-        """The end-of-sequence token; None when the model has none."""
+        """The end-of-sentence token; None when the model has none."""
         self._model._alive()
         return _known(llama.llama_vocab_eos(self._ptr))
 
@@ -192,6 +225,78 @@ cdef class Vocab:
         self._model._alive()
         return _known(llama.llama_vocab_sep(self._ptr))
 
+    @property
+    def mask(self) -> int | None:
+        """The mask token; None when the model has none."""
+        self._model._alive()
+        return _known(llama.llama_vocab_mask(self._ptr))
+
+    @property
+    def fim_pre(self) -> int | None:
+        """The fill-in-the-middle token before the prefix; None when the model has none."""
+        self._model._alive()
+        return _known(llama.llama_vocab_fim_pre(self._ptr))
+
+    @property
+    def fim_suf(self) -> int | None:
+        """The fill-in-the-middle token before the suffix; None when the model has none."""
+        self._model._alive()
+        return _known(llama.llama_vocab_fim_suf(self._ptr))
+
+    @property
+    def fim_mid(self) -> int | None:
+        """The fill-in-the-middle token before the middle; None when the model has none."""
+        self._model._alive()
+        return _known(llama.llama_vocab_fim_mid(self._ptr))
+
+    @property
+    def fim_pad(self) -> int | None:
+        """The fill-in-the-middle padding token; None when the model has none."""
+        self._model._alive()
+        return _known(llama.llama_vocab_fim_pad(self._ptr))
+
+    @property
+    def fim_rep(self) -> int | None:
+        """The fill-in-the-middle token before a repository's name; None when the model has none."""
+        self._model._alive()
+        return _known(llama.llama_vocab_fim_rep(self._ptr))
+
+    @property
+    def fim_sep(self) -> int | None:
+        """The fill-in-the-middle token before a file's name; None when the model has none."""
+        self._model._alive()
+        return _known(llama.llama_vocab_fim_sep(self._ptr))
+
+    @property
+    def suppress_tokens(self) -> object:
+        """The tokens that the model asks never to be sampled: an int32 array, mostly empty."""
+        self._model._alive()
+        cdef int32_t n = 0
+        cdef const llama.llama_token * tokens = llama.llama_vocab_get_suppress_tokens(self._ptr, &n)
+        return _token_array(tokens, n)
+
 
 cdef object _known(llama.llama_token token):
     return None if token < 0 else token
+
+
+cdef dict _VOCAB_TYPES = {
+    <int> llama.LLAMA_VOCAB_TYPE_NONE: "none",
+    <int> llama.LLAMA_VOCAB_TYPE_SPM: "spm",
+    <int> llama.LLAMA_VOCAB_TYPE_BPE: "bpe",
+    <int> llama.LLAMA_VOCAB_TYPE_WPM: "wpm",
+    <int> llama.LLAMA_VOCAB_TYPE_UGM: "ugm",
+    <int> llama.LLAMA_VOCAB_TYPE_RWKV: "rwkv",
+    <int> llama.LLAMA_VOCAB_TYPE_PLAMO2: "plamo2",
+    <int> llama.LLAMA_VOCAB_TYPE_TEST: "test",
+    <int> llama.LLAMA_VOCAB_TYPE_PLAMO3: "plamo3",
+}
+_token_attr_class = None
+
+
+cdef object _token_attr():
+    global _token_attr_class
+    if _token_attr_class is None:
+        from pyllama.records import TokenAttr
+        _token_attr_class = TokenAttr
+    return _token_attr_class

@@ -1,11 +1,16 @@
 """One loaded demo model for all tests of the low-level API, and small helpers as fixtures."""
 
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from pyllama import Batch, Context, Model, Vocab
 from pyllama.models import demo_model_path
+
+# The helpers beside the tests are plain modules; the tests are imported by file, not by package.
+sys.path.insert(0, str(Path(__file__).parent))
 
 PROMPT = "What is 12 + 13? Think, then answer."
 
@@ -64,3 +69,34 @@ def ready(context: Context, prompt: list[int], prefill: Callable[..., Batch]) ->
     """A context whose last batch was the prompt, with an output at its end."""
     prefill(context, prompt)
     return context
+
+
+@pytest.fixture(scope="session")
+def tiny_files(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return the path of a tiny model by its architecture, and write it at the first call."""
+    tiny_models = pytest.importorskip("tiny_models", reason="gguf writes the models: pip install gguf")
+    folder = tmp_path_factory.mktemp("tiny")
+
+    def path_of(name: str) -> Path:
+        path = folder / f"{name}.gguf"
+        if not path.exists():
+            tiny_models.WRITERS[name](path)
+        return path
+
+    return path_of
+
+
+@pytest.fixture
+def tiny(tiny_files: Callable[[str], Path]) -> Iterator[Callable[..., Context]]:
+    """Return a context of a tiny model by its architecture."""
+    models: list[Model] = []
+    contexts: list[Context] = []
+
+    def make(name: str, **options: object) -> Context:
+        models.append(Model(tiny_files(name), n_gpu_layers=0))
+        contexts.append(Context(models[-1], **{"n_ctx": 128, "n_threads": 1, "n_seq_max": 2, **options}))
+        return contexts[-1]
+
+    yield make
+    for handle in (*contexts, *models):
+        handle.close()

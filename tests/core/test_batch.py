@@ -75,3 +75,32 @@ def test_bad_sequences() -> None:
     with pytest.raises(TypeError, match="integer"):
         batch.add(1.0, 0, 0)
     assert len(batch) == 0
+
+
+def test_embeddings_have_the_batchs_width() -> None:
+    assert Batch(4).n_embd == 0
+    with pytest.raises(pyllama.InvalidRequestError, match="make it with n_embd"):
+        Batch(4).add_embeddings(np.zeros((1, 3)), 0, 0)
+    batch = Batch(4, n_embd=3)
+    assert batch.n_embd == 3
+    for shape in ((1, 4), (3,), (1, 1, 3)):
+        with pytest.raises(pyllama.InvalidRequestError, match=r"shape \(n, 3\)"):
+            batch.add_embeddings(np.zeros(shape), 0, 0)
+    with pytest.raises(pyllama.InvalidRequestError, match="5 more tokens do not fit"):
+        batch.add_embeddings(np.zeros((5, 3)), 0, 0)
+    with pytest.raises(ValueError, match="could not convert"):
+        batch.add_embeddings([["a", "b", "c"]], 0, 0)
+    assert len(batch) == 0
+    batch.add_embeddings([[1, 2, 3], [4, 5, 6]], 0, 0)
+    batch.add_embeddings(np.zeros((0, 3)), 2, 0)
+    batch.add(5, 2, 0)
+    assert len(batch) == 3
+    batch.clear()
+    assert len(batch) == 0
+
+
+def test_a_token_below_zero_is_no_embedding() -> None:
+    batch = Batch(4, n_embd=3)
+    with pytest.raises(pyllama.InvalidRequestError, match=r"tokens\[1\]=-1 is no token"):
+        batch.add_sequence([1, -1], 0, 0)
+    assert len(batch) == 0

@@ -167,7 +167,7 @@ def test_sizes(make_context: Callable[..., Context]) -> None:
     assert context.n_ctx_seq == 512
     assert (context.n_batch, context.n_ubatch, context.n_seq_max) == (128, 64, 2)
     assert (context.n_threads, context.n_threads_batch) == (1, 2)
-    assert context.perf()["n_decode"] >= 0
+    assert context.perf().n_decode >= 0
     context.synchronize()
 
 

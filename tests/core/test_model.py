@@ -1,4 +1,6 @@
 import pickle
+import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -86,8 +88,128 @@ def test_progress_is_called_and_can_stop_the_load() -> None:
         Model(demo_model_path(), progress=3)
 
 
-@pytest.mark.parametrize("options", [{"use_mmap": False}, {"use_mlock": False, "use_mmap": True}])
-def test_load_modes(options: dict[str, bool]) -> None:
+def test_ctrl_c_stops_a_load() -> None:
+    def interrupt(part: float) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        Model(demo_model_path(), progress=interrupt)
+
+
+def test_kinds_of_models(model: Model, tiny: Callable[..., Context]) -> None:
+    assert (model.has_encoder, model.has_decoder) == (False, True)
+    assert (model.is_recurrent, model.is_hybrid, model.is_diffusion) == (False, False, False)
+    assert model.rope_type == "neox"
+    assert model.rope_freq_scale_train == 1.0
+    assert model.n_swa == 0
+    assert model.n_layer_nextn == 0
+    assert model.n_embd_inp == model.n_embd_out == model.n_embd
+    assert model.n_head_kv == int(model.meta["qwen3.attention.head_count_kv"])
+    assert model.ftype in model.desc
+    assert model.decoder_start_token is None
+    assert model.cls_labels == []
+    assert tiny("llama").model.rope_type == "norm"
+    assert tiny("mamba").model.rope_type is None
+
+
+def test_metadata_can_be_overridden(tiny_files: Callable[[str], Path]) -> None:
+    path = tiny_files("llama")
+    overrides = {"tokenizer.ggml.add_bos_token": False, "llama.context_length": 64, "general.name": "other"}
+    with Model(path, kv_overrides=overrides) as changed, Model(path) as plain:
+        assert changed.n_ctx_train == 64
+        assert plain.n_ctx_train == 128
+        assert plain.vocab.tokenize("a")[0] == plain.vocab.bos
+        assert changed.vocab.tokenize("a")[0] != plain.vocab.bos
+    with Model(
+        path, kv_overrides={"llama.attention.layer_norm_rms_epsilon": 1e-3, "general.x": 2}
+    ) as changed:
+        assert changed.n_layer == 2
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        {"llama.block_count": 0},
+        {"llama.embedding_length": 7},
+        {"general.architecture": "mamba"},
+        {"tokenizer.ggml.model": "gpt2"},
+        {"llama.context_length": 0},
+        {"llama.rope.freq_base": float("nan")},
+        {"llama.expert_used_count": 1},
+        {"general." + "x" * 200: 1},
+        {"general.name": "x" * 200},
+        {"general.name": "a\0b"},
+        {"general.number": 1 << 64},
+    ],
+)
+def test_overrides_that_llama_cpp_would_abort_on(
+    tiny_files: Callable[[str], Path], override: dict[str, object]
+) -> None:
+    with pytest.raises(pyllama.InvalidRequestError) as caught:
+        Model(tiny_files("llama"), kv_overrides=override)
+    assert next(iter(override))[:20] in str(caught.value)
+
+
+def test_a_split_model(tmp_path: Path, tiny_files: Callable[[str], Path]) -> None:
+    gguf = pytest.importorskip("gguf", reason="gguf writes the models: pip install gguf")
+    reader = gguf.GGUFReader(tiny_files("llama"))
+    names = [f"other-{i}.gguf" for i in range(2)]
+    for i, name in enumerate(names):
+        writer = gguf.GGUFWriter(tmp_path / name, "llama")
+        for key, field in reader.fields.items() if i == 0 else ():
+            if not key.startswith("GGUF.") and key != "general.architecture":
+                kinds = field.types
+                writer.add_key_value(key, field.contents(), kinds[0], kinds[1] if len(kinds) > 1 else None)
+        writer.add_uint16("split.no", i)
+        writer.add_uint16("split.count", 2)
+        writer.add_int32("split.tensors.count", len(reader.tensors))
+        for tensor in reader.tensors[i::2]:
+            writer.add_tensor(tensor.name, tensor.data)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+    paths = [tmp_path / name for name in names]
+    with Model(paths) as split, Model(tiny_files("llama")) as whole:
+        assert (split.n_params, split.size) == (whole.n_params, whole.size)
+        with Context(split, n_ctx=64, n_threads=1) as context:
+            assert context.n_ctx == 256
+    with pytest.raises(ModelLoadError):
+        Model(paths[0])
+    with pytest.raises(ModelLoadError):
+        Model(paths[::-1])
+    with pytest.raises(ModelLoadError, match="split into 1 files, not 2"):
+        Model([tiny_files("llama"), tiny_files("mamba")])
+    with pytest.raises(pyllama.InvalidRequestError, match="path"):
+        Model([])
+
+
+def test_bad_options_are_named(tiny_files: Callable[[str], Path]) -> None:
+    for options, name in (
+        ({"tensor_split": [1.0] * 99}, "tensor_split"),
+        ({"tensor_split": [float("nan")]}, "tensor_split"),
+        ({"tensor_split": [-1.0]}, "tensor_split"),
+        ({"devices": ["no such device"]}, "no such device"),
+        ({"split_mode": "columns"}, "split_mode"),
+        ({"main_gpu": 1 << 40}, "main_gpu"),
+        ({"n_gpu_layers": -2}, "n_gpu_layers"),
+        ({"use_direct_io": True}, "use_direct_io"),
+    ):
+        with pytest.raises(pyllama.InvalidRequestError, match=name):
+            Model(tiny_files("llama"), **options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"use_mmap": False},
+        {"use_mlock": False, "use_mmap": True},
+        {"use_mmap": False, "use_direct_io": True},
+        {"check_tensors": True, "use_extra_bufts": False, "no_host": True},
+        {"devices": [], "split_mode": "none", "main_gpu": -1, "n_gpu_layers": 0},
+    ],
+)
+def test_load_modes(options: dict[str, object]) -> None:
     with Model(str(demo_model_path()), **options) as model:
         assert model.n_layer > 0
 

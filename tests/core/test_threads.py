@@ -86,6 +86,66 @@ def test_other_threads_run_during_a_decode(make_context: Callable[..., Context])
     assert turns > 0
 
 
+def cancel_inside(context: Context, batch: Batch) -> BaseException | None:
+    """Decode a batch while another thread cancels it, and return what decode raised."""
+    inside = threading.Event()
+
+    def cancel() -> None:
+        inside.wait()
+        context.cancel()
+
+    thread = threading.Thread(target=cancel)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1000)  # the other thread runs when the GIL is released: inside the decode
+    try:
+        thread.start()
+        inside.set()
+        context.decode(batch)
+    except pyllama.DecodeCancelledError as error:
+        return error
+    finally:
+        sys.setswitchinterval(interval)
+        thread.join()
+    return None
+
+
+def test_cancel_stops_a_decode_that_runs(make_context: Callable[..., Context]) -> None:
+    context = make_context(n_ctx=2048, n_batch=2048, n_ubatch=64)
+    batch = Batch(2048)
+    batch.add_sequence([5] * 2048, 0, 0)
+    error = cancel_inside(context, batch)
+    assert "was stopped by cancel()" in str(error)
+    n_kept = context.memory.seq_pos_max(0) + 1
+    assert n_kept % 64 == 0
+    assert n_kept < 2048
+    with pytest.raises(IndexError, match="last decode failed"):
+        context.logits()
+    context.memory.clear()
+    context.decode(batch)
+    assert context.memory.seq_pos_max(0) == 2047
+
+
+def test_cancel_leaves_no_half_computed_state(tiny: Callable[..., Context]) -> None:
+    """A recurrent state cannot go back to before the step that stopped: nothing of it is kept."""
+    context = tiny("mamba", n_ctx=8192, n_batch=8192, n_ubatch=64)
+    batch = Batch(8192)
+    batch.add_sequence([5] * 8192, 0, 0)
+    assert "was stopped by cancel()" in str(cancel_inside(context, batch))
+    assert context.memory.seq_pos_max(0) == -1
+    context.decode(batch)
+    assert context.memory.seq_pos_max(0) == 8191
+
+
+def test_cancel_before_a_decode_stops_the_next_one(context: Context, prefill: Callable[..., Batch]) -> None:
+    outcome_in_thread(context.cancel)
+    with pytest.raises(pyllama.DecodeCancelledError, match="before the computation"):
+        prefill(context, [1])
+    prefill(context, [1])
+    context.close()
+    with pytest.raises(pyllama.ClosedError):
+        context.cancel()
+
+
 def test_a_busy_chain_and_batch_raise(
     make_context: Callable[..., Context], vocab: Vocab, prefill: Callable[..., Batch]
 ) -> None:

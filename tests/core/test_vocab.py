@@ -1,10 +1,12 @@
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pyllama
-from pyllama import Model, Vocab
+from pyllama import Context, Model, TokenAttr, Vocab
 from pyllama.models import demo_model_path
 
 
@@ -32,6 +34,37 @@ def test_special_tokens(vocab: Vocab) -> None:
     name = vocab.token_to_piece(controls[0]).decode()
     assert vocab.tokenize(name).tolist() == [controls[0]]
     assert len(vocab.tokenize(name, parse_special=False)) > 1
+
+
+def test_what_the_vocabulary_says_of_a_token(vocab: Vocab, tiny: Callable[..., Context]) -> None:
+    assert vocab.type == "bpe"
+    assert vocab.attr(vocab.eos) & TokenAttr.CONTROL
+    word = vocab.tokenize(" the")[0]
+    assert vocab.attr(word) == TokenAttr.NORMAL
+    assert vocab.text(word).startswith("Ġ")
+    pieces = tiny("llama").model.vocab
+    assert pieces.type == "spm"
+    assert pieces.score(10) == -10.0
+    assert pieces.attr(0) & TokenAttr.UNKNOWN
+    assert pieces.attr(63) & TokenAttr.BYTE
+    assert pieces.text(3) == "a"
+    for call in (vocab.text, vocab.score, vocab.attr):
+        with pytest.raises(pyllama.InvalidRequestError, match="outside the vocabulary"):
+            call(len(vocab))
+
+
+def test_special_tokens_of_other_vocabularies(vocab: Vocab, tiny: Callable[..., Context]) -> None:
+    words = tiny("bert").model.vocab
+    assert words.type == "wpm"
+    assert (words.bos, words.sep, words.pad, words.mask) == (2, 3, 0, 4)
+    assert words.add_bos
+    assert words.suppress_tokens.tolist() == []
+    assert vocab.mask is None
+    for name in ("fim_pre", "fim_suf", "fim_mid", "fim_pad", "fim_rep", "fim_sep"):
+        token = getattr(vocab, name)
+        assert token is None or 0 <= token < len(vocab)
+    assert not vocab.add_eos
+    assert not vocab.add_sep
 
 
 def test_pieces_make_up_the_text(vocab: Vocab) -> None:
