@@ -151,27 +151,35 @@ cdef int _release_adapters(Context context) except -1:
 
 
 cdef int _set_control_vector(Context context, object data, object layers) except -1:
-    cdef const llama.llama_model * model = context._model._ptr
-    cdef int32_t n_layer = llama.llama_model_n_layer(model)
-    cdef int32_t n_embd = llama.llama_model_n_embd(model)
-    cdef Py_buffer buffer
-    cdef int32_t first
-    cdef int32_t last
-    cdef int32_t code
+    cdef int32_t n_layer = llama.llama_model_n_layer(context._model._ptr)
+    cdef int32_t n_embd = llama.llama_model_n_embd(context._model._ptr)
     if data is None:
-        llama_set_adapter_cvec(context._ptr, NULL, 0, n_embd, 1, n_layer - 1)
-        return 0
+        return _apply_control_vector(context, None)
     if n_layer < 2:
         raise _errors.UnsupportedError("a model of one layer has no layer to steer")
     numpy = _numpy()
-    rows = numpy.ascontiguousarray(data, dtype=numpy.float32)
+    rows = numpy.array(data, dtype=numpy.float32, order="C")
     if rows.shape != (n_layer - 1, n_embd):
         raise _errors.InvalidRequestError(
             f"data must have the shape ({n_layer - 1}, {n_embd}) (n_layer - 1, n_embd), not {rows.shape}", param="data"
         )
     start, end = (1, n_layer - 1) if layers is None else layers
-    first = <int32_t> _integer(start, "layers", 1, n_layer - 1)
-    last = <int32_t> _integer(end, "layers", first, n_layer - 1)
+    first = _integer(start, "layers", 1, n_layer - 1)
+    return _apply_control_vector(context, (rows, first, _integer(end, "layers", first, n_layer - 1)))
+
+
+cdef int _apply_control_vector(Context context, tuple control_vector) except -1:
+    """Set (rows, first layer, last layer), or None; llama.cpp reserves its buffers anew then."""
+    cdef int32_t n_embd = llama.llama_model_n_embd(context._model._ptr)
+    cdef Py_buffer buffer
+    cdef int32_t first
+    cdef int32_t last
+    cdef int32_t code
+    if control_vector is None:
+        llama_set_adapter_cvec(context._ptr, NULL, 0, n_embd, -1, -1)
+        context._control_vector = None
+        return 0
+    rows, first, last = control_vector
     PyObject_GetBuffer(rows, &buffer, PyBUF_C_CONTIGUOUS)
     try:
         with nogil:
@@ -183,6 +191,7 @@ cdef int _set_control_vector(Context context, object data, object layers) except
         PyBuffer_Release(&buffer)
     if code != 0:
         raise _errors.EngineError("llama.cpp could not set the control vector")
+    context._control_vector = control_vector
     return 0
 
 

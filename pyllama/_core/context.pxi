@@ -47,6 +47,7 @@ cdef class Context:
     cdef int8_t * _outputs       # which of them have an output, n_batch of them
     cdef int _n_views            # buffers that point into llama.cpp's outputs
     cdef dict _adapters
+    cdef tuple _control_vector   # rows, first layer, last layer; None without one
     cdef dict _snapshots         # sequence id -> the number of its newest snapshot
     cdef atomic[cbool] _cancelled
 
@@ -411,9 +412,11 @@ cdef class Context:
         """Keep hidden states of every token, or do not, from the next batch on."""
         self._alive()
         if value:
-            _check_pooling(self.pooling, self.n_ctx, self.n_ubatch, self.n_seq_max)
+            _check_pooling(self.pooling, self.n_ctx, self.n_ubatch, self.n_seq_max, self._n_outputs_max)
         llama.llama_set_embeddings(self._ptr, value)
         self._embeddings = value
+        # llama.cpp reserves no buffers for the other graph by itself, only where a control vector is set.
+        _apply_control_vector(self, self._control_vector)
 
     def set_causal_attn(self, bint value):
         """Let tokens attend to earlier ones only, or to the whole batch, from the next batch on."""

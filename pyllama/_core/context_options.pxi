@@ -119,7 +119,7 @@ cdef class _ContextOptions:
         if embeddings:
             _check_pooling(
                 pooling or _own_pooling(self.model), self._n_ctx(), min(self.params.n_ubatch, self.params.n_batch),
-                self.params.n_seq_max,
+                self.params.n_seq_max, self.params.n_outputs_max,
             )
         return 0
 
@@ -175,11 +175,19 @@ cdef str _own_pooling(Model model):
     return _POOLING_NAMES.get(int(own), "none") if own.isdecimal() else "none"
 
 
-cdef int _check_pooling(str pooling, int64_t n_ctx, int64_t step, int64_t n_seq_max) except -1:
-    """Mean pooling aborts while buffers are reserved unless a compute step divides evenly among the sequences."""
+cdef int _check_pooling(str pooling, int64_t n_ctx, int64_t step, int64_t n_seq_max, int64_t n_outputs_max) except -1:
+    """Mean pooling aborts while buffers are reserved unless a compute step divides evenly among the sequences.
+
+    It takes every token of a step for an output, as embeddings are.
+    """
+    cdef int64_t n_tokens
+    if 0 < n_outputs_max < step:
+        raise _errors.InvalidRequestError(
+            f"n_outputs_max={n_outputs_max} must be 0 or at least n_ubatch={step}: every token has embeddings",
+            param="n_outputs_max",
+        )
     if pooling not in ("mean", "rank"):
         return 0
-    cdef int64_t n_tokens
     # A causal model's batch is limited by the context, another's is not.
     for n_tokens in (min(step, n_ctx), min(step, (n_ctx + 255) // 256 * 256)):
         if n_tokens % n_seq_max:

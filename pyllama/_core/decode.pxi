@@ -81,10 +81,17 @@ cdef int _check_batch(Context context, Batch batch, bint encode) except -1:
 
 cdef int _check_entries(Context context, llama.llama_batch * b, int32_t n_embeddings, bint encode) except -1:
     cdef int32_t n_seq_max = <int32_t> llama.llama_n_seq_max(context._ptr)
+    cdef bint shareable = context._kv_unified and not llama.llama_model_is_recurrent(context._model._ptr)
     cdef uint32_t n_outputs = 0
     cdef int32_t i
     cdef int32_t j
     for i in range(b.n_tokens):
+        if b.n_seq_id[i] > 1 and not (shareable or encode):
+            raise _errors.InvalidRequestError(
+                f"the token at index {i} belongs to {b.n_seq_id[i]} sequences: that needs kv_unified=True, and a model "
+                "that is not recurrent",
+                param="batch",
+            )
         if (b.token[i] < 0 and n_embeddings == 0) or b.token[i] >= context._n_vocab:
             raise _errors.InvalidRequestError(
                 f"token {b.token[i]} at index {i} is outside the vocabulary of {context._n_vocab} tokens",

@@ -1,8 +1,11 @@
-"""Models of other kinds than the bundled one: recurrent, embedding, sliding window, encoder with decoder."""
+"""Models of other kinds than the bundled one: recurrent, hybrid, embedding, with a window, an encoder."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -230,3 +233,61 @@ def test_an_encoder_decoder_needs_one_stream_and_no_pooling(tiny: Callable[..., 
 def test_decoders_do_not_encode(tiny: Callable[..., Context], name: str) -> None:
     with pytest.raises(pyllama.UnsupportedError, match="no encoder"):
         encode(tiny(name), TEXT)
+
+
+# --- hybrid, and several positions each ---
+
+
+def test_a_hybrid_goes_back_no_further_than_its_states(
+    tiny: Callable[..., Context], prefill: Callable[..., Batch]
+) -> None:
+    context = tiny("lfm2")
+    assert (context.model.is_recurrent, context.model.is_hybrid) == (False, True)
+    prefill(context, TEXT)
+    assert not context.memory.seq_rm(0, 3)
+    assert context.memory.seq_pos_max(0) == len(TEXT) - 1
+    part = context.state_seq_get(0, partial=True)
+    assert len(part) < len(context.state_seq_get(0))
+    prefill(context, [3], len(TEXT))
+    expected = context.logits()
+    # The attention's part is there already: with the state put back, the sequence is as it was.
+    whole = tiny("lfm2")
+    prefill(whole, TEXT)
+    whole.state_seq_set(0, part)
+    prefill(whole, [3], len(TEXT))
+    np.testing.assert_allclose(whole.logits(), expected, rtol=0, atol=1e-3)
+
+
+def test_embeddings_have_several_positions(tiny: Callable[..., Context]) -> None:
+    """Alone or mixed with tokens, they are read with four positions each."""
+    alone, mixed = tiny("qwen2vl"), tiny("qwen2vl")
+    rows = np.random.default_rng(3).standard_normal((8, alone.model.n_embd_inp))
+    assert alone.model.rope_type == "mrope"
+    assert not alone.memory.can_shift
+    batch = Batch(8, n_embd=alone.model.n_embd_inp)
+    batch.add_embeddings(rows, 0, 0)
+    alone.decode(batch)
+    batch.clear()
+    batch.add(5, 8, 0, logits=True)
+    alone.decode(batch)
+    batch = Batch(9, n_embd=mixed.model.n_embd_inp)
+    batch.add_embeddings(rows, 0, 0)
+    batch.add(5, 8, 0, logits=True)
+    mixed.decode(batch)
+    np.testing.assert_allclose(mixed.logits(), alone.logits(), rtol=0, atol=1e-3)
+
+
+# --- misuse ---
+
+
+@pytest.mark.parametrize("name", ["llama", "mamba", "lfm2", "gemma3", "qwen2vl", "bert", "t5"])
+def test_no_call_ends_the_process(tiny_files: Callable[[str], Path], name: str) -> None:
+    """Random calls, right and wrong, in a child process; the seed is fixed, so that a failure comes back."""
+    worker = Path(__file__).with_name("kinds_worker.py")
+    child = subprocess.run(
+        [sys.executable, "-P", "-W", "error", str(worker), str(tiny_files(name)), "11", "1800"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (child.returncode, child.stdout) == (0, "ok\n"), child.stderr[-2000:]

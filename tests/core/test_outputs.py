@@ -105,6 +105,34 @@ def test_sequences_need_as_many_outputs(tiny: Callable[..., Context], options: d
         tiny("llama", **options)
 
 
+def test_every_token_has_embeddings(tiny: Callable[..., Context]) -> None:
+    """llama.cpp would reserve a graph that pools more rows than it has, and end the process."""
+    for name in ("bert", "llama"):
+        with pytest.raises(pyllama.InvalidRequestError, match=r"n_outputs_max=4 must be .* n_ubatch=16"):
+            tiny(name, n_outputs_max=4, n_ubatch=16, embeddings=True, pooling="mean")
+    context = tiny("llama", n_outputs_max=4, n_ubatch=16)
+    with pytest.raises(pyllama.InvalidRequestError, match="n_outputs_max=4"):
+        context.set_embeddings(True)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("llama", {"kv_unified": False}),
+        ("lfm2", {"kv_unified": False, "embeddings": True, "pooling": "none"}),
+        ("mamba", {}),
+    ],
+)
+def test_tokens_of_several_sequences_need_one_buffer(
+    tiny: Callable[..., Context], name: str, options: dict[str, object]
+) -> None:
+    context = tiny(name, **options)
+    batch = Batch(2, 2)
+    batch.add(5, 0, [0, 1], logits=True)
+    with pytest.raises(pyllama.InvalidRequestError, match="index 0 belongs to 2 sequences"):
+        context.decode(batch)
+
+
 def test_embeddings_are_switched_on_and_off(
     tiny: Callable[..., Context], prefill: Callable[..., Batch]
 ) -> None:
@@ -121,6 +149,26 @@ def test_embeddings_are_switched_on_and_off(
     uneven = tiny("llama", pooling="mean", n_seq_max=3, n_ubatch=32)
     with pytest.raises(pyllama.InvalidRequestError, match="pooling needs steps"):
         uneven.set_embeddings(True)
+
+
+@pytest.mark.parametrize("pooling", ["none", "last", "mean", "rank"])
+@pytest.mark.parametrize("name", ["llama", "lfm2", "mamba", "gemma3"])
+def test_switched_off_embeddings_leave_room_for_no_output(
+    tiny: Callable[..., Context], prefill: Callable[..., Batch], name: str, pooling: str
+) -> None:
+    """Buffers reserved for the graph with embeddings were used for the one without, out of bounds."""
+    context = tiny(name, embeddings=True, pooling=pooling)
+    data = np.ones((context.model.n_layer - 1, context.model.n_embd))
+    context.set_control_vector(data)
+    context.set_embeddings(False)
+    prefill(context, TEXT, logits="none")
+    prefill(context, TEXT, len(TEXT))
+    steered = context.logits()
+    fresh = tiny(name)
+    fresh.set_control_vector(data)
+    prefill(fresh, TEXT, logits="none")
+    prefill(fresh, TEXT, len(TEXT))
+    np.testing.assert_allclose(steered, fresh.logits(), rtol=0, atol=1e-3)
 
 
 def test_attention_is_switched(tiny: Callable[..., Context], prefill: Callable[..., Batch]) -> None:

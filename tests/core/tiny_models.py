@@ -194,19 +194,14 @@ def write_gemma3(path: Path) -> None:
     writer.close()
 
 
-def write_llama(path: Path) -> None:
-    """A plain decoder with an output matrix of its own."""
-    writer = _Writer(path, "llama")
-    _common(writer)
-    writer.gguf.add_layer_norm_rms_eps(1e-6)
-    writer.gguf.add_rope_dimension_count(N_EMBD // N_HEAD)
-    _sentence_piece(writer)
+def _decoder_shapes(n_layer: int) -> dict[str, tuple[int, ...]]:
+    """Return the tensors of a plain decoder with an output matrix of its own."""
     shapes: dict[str, tuple[int, ...]] = {
         "token_embd.weight": (N_VOCAB, N_EMBD),
         "output_norm.weight": (N_EMBD,),
         "output.weight": (N_VOCAB, N_EMBD),
     }
-    for i in range(N_LAYER):
+    for i in range(n_layer):
         for name in ("attn_norm", "ffn_norm"):
             shapes[f"blk.{i}.{name}.weight"] = (N_EMBD,)
         for name in ("attn_q", "attn_k", "attn_v", "attn_output"):
@@ -216,6 +211,50 @@ def write_llama(path: Path) -> None:
             f"blk.{i}.ffn_up.weight": (N_FF, N_EMBD),
             f"blk.{i}.ffn_down.weight": (N_EMBD, N_FF),
         }
+    return shapes
+
+
+def write_llama(path: Path) -> None:
+    """A plain decoder."""
+    writer = _Writer(path, "llama")
+    _common(writer)
+    writer.gguf.add_layer_norm_rms_eps(1e-6)
+    writer.gguf.add_rope_dimension_count(N_EMBD // N_HEAD)
+    _sentence_piece(writer)
+    writer.tensors(_decoder_shapes(N_LAYER))
+    writer.close()
+
+
+def write_qwen2vl(path: Path) -> None:
+    """A decoder whose embeddings have several positions each (M-RoPE)."""
+    writer = _Writer(path, "qwen2vl")
+    _common(writer)
+    writer.gguf.add_layer_norm_rms_eps(1e-6)
+    writer.gguf.add_rope_dimension_sections([4, 2, 2, 0])
+    _sentence_piece(writer)
+    writer.tensors(_decoder_shapes(N_LAYER))
+    writer.close()
+
+
+def write_lfm2(path: Path) -> None:
+    """A hybrid: a recurrent layer, then one with a KV cache."""
+    writer = _Writer(path, "lfm2")
+    _common(writer)
+    writer.gguf.add_layer_norm_rms_eps(1e-6)
+    writer.gguf.add_head_count_kv([0, N_HEAD])
+    writer.gguf.add_shortconv_l_cache(3)
+    _sentence_piece(writer)
+    shapes = _decoder_shapes(N_LAYER)
+    shapes["token_embd_norm.weight"] = shapes.pop("output_norm.weight")
+    for name in ("attn_q", "attn_k", "attn_v", "attn_output"):
+        del shapes[f"blk.0.{name}.weight"]
+    shapes |= {
+        "blk.0.shortconv.conv.weight": (N_EMBD, 3),
+        "blk.0.shortconv.in_proj.weight": (3 * N_EMBD, N_EMBD),
+        "blk.0.shortconv.out_proj.weight": (N_EMBD, N_EMBD),
+        "blk.1.attn_q_norm.weight": (N_EMBD // N_HEAD,),
+        "blk.1.attn_k_norm.weight": (N_EMBD // N_HEAD,),
+    }
     writer.tensors(shapes)
     writer.close()
 
@@ -257,6 +296,8 @@ WRITERS: dict[str, Callable[[Path], None]] = {
     "bert": write_bert,
     "gemma3": write_gemma3,
     "llama": write_llama,
+    "qwen2vl": write_qwen2vl,
+    "lfm2": write_lfm2,
     "t5": write_t5,
 }
 
