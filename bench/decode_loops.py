@@ -78,9 +78,9 @@ def run_pyllama(args: Args) -> Result:
             bare(1)
             result["tg"] = args.n_gen / seconds(lambda: bare(args.n_gen))
             sampled(1)
-            before = chain.perf()["sample_ms"]
+            before = chain.perf().sample_ms
             result["sampled"] = args.n_gen / seconds(lambda: sampled(args.n_gen))
-            result["sample_us"] = (chain.perf()["sample_ms"] - before) * 1000 / args.n_gen
+            result["sample_us"] = (chain.perf().sample_ms - before) * 1000 / args.n_gen
     return result
 
 

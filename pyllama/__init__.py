@@ -39,7 +39,7 @@ if TYPE_CHECKING:
         UnsupportedError,
     )
     from pyllama.quantization import quantize
-    from pyllama.records import ContextPerf, TokenAttr
+    from pyllama.records import ContextPerf, SamplerPerf, TokenAttr
     from pyllama.samplers import Candidates, Sampler
     from pyllama.stream import (
         Completion,
@@ -80,6 +80,7 @@ __all__ = [
     "PyllamaError",
     "Sampler",
     "SamplerChain",
+    "SamplerPerf",
     "Snapshot",
     "Stream",
     "SyncEngine",
@@ -117,6 +118,7 @@ _SOURCES = {
     "Prefill": "pyllama.stream",
     "Sampler": "pyllama.samplers",
     "SamplerChain": _CORE,
+    "SamplerPerf": "pyllama.records",
     "Snapshot": _CORE,
     "Stream": "pyllama.stream",
     "SyncEngine": "pyllama.sync",

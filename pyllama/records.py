@@ -34,3 +34,10 @@ class ContextPerf(NamedTuple):
     n_prompt: int
     n_decode: int
     n_reused: int
+
+
+class SamplerPerf(NamedTuple):
+    """The time in milliseconds and the tokens of a sampler chain, from ``SamplerChain.perf``."""
+
+    sample_ms: float
+    n_sample: int

@@ -440,7 +440,7 @@ cdef class Context:
         """Return times in milliseconds and token counts since the context was made, or since perf_reset()."""
         self._alive()
         cdef llama.llama_perf_context_data data = llama.llama_perf_context(self._ptr)
-        return _context_perf()(
+        return _records().ContextPerf(
             data.t_load_ms, data.t_p_eval_ms, data.t_eval_ms, data.n_p_eval, data.n_eval, data.n_reused
         )
 

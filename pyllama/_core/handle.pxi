@@ -29,6 +29,7 @@ cdef int SEQUENCE_LIMIT = 256
 
 cdef bint _llama_ready = False
 _numpy_module = None
+_records_module = None
 
 
 cdef int _ensure_llama() except -1:
@@ -49,6 +50,15 @@ cdef object _numpy():
         import numpy
         _numpy_module = numpy
     return _numpy_module
+
+
+cdef object _records():
+    """Return the module of what methods answer with."""
+    global _records_module
+    if _records_module is None:
+        from pyllama import records
+        _records_module = records
+    return _records_module
 
 
 cdef int _check_process(long pid, str what) except -1:

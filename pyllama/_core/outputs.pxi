@@ -1,4 +1,4 @@
-# What a context keeps of the last batch: rows of logits and of hidden states; and what it measured.
+# What a context keeps of the last batch: rows of logits and of hidden states.
 
 
 cdef int32_t _output_index(Context context, object i) except -1:
@@ -86,14 +86,3 @@ cdef object _pooled_row(Context context, llama.llama_seq_id sequence):
     if pooling == llama.LLAMA_POOLING_TYPE_RANK:
         return _float_row(row, llama.llama_model_n_cls_out(context._model._ptr))
     return _float_row(row, llama.llama_model_n_embd_out(context._model._ptr))
-
-
-_context_perf_class = None
-
-
-cdef object _context_perf():
-    global _context_perf_class
-    if _context_perf_class is None:
-        from pyllama.records import ContextPerf
-        _context_perf_class = ContextPerf
-    return _context_perf_class

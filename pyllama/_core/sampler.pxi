@@ -367,9 +367,9 @@ cdef class SamplerChain:
         return SamplerChain.__new__(SamplerChain, self)
 
     def perf(self):
-        """Return the time spent in samplers (custom ones excepted) and the number of tokens accepted, as a dict."""
+        """Return the time spent in samplers (custom ones excepted) and the number of tokens accepted."""
         self._alive()
-        return {"sample_ms": self._ptr.time_us() / 1000, "n_sample": self._ptr.n_accepted()}
+        return _records().SamplerPerf(self._ptr.time_us() / 1000, self._ptr.n_accepted())
 
 
 @cython.internal

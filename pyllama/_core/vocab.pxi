@@ -157,7 +157,7 @@ cdef class Vocab:
         self._has_text()
         cdef llama.llama_token c_token
         self._token(token, &c_token)
-        return _token_attr()(<int> llama.llama_vocab_get_attr(self._ptr, c_token))
+        return _records().TokenAttr(<int> llama.llama_vocab_get_attr(self._ptr, c_token))
 
     @property
     def n_tokens(self) -> int:
@@ -291,12 +291,3 @@ cdef dict _VOCAB_TYPES = {
     <int> llama.LLAMA_VOCAB_TYPE_TEST: "test",
     <int> llama.LLAMA_VOCAB_TYPE_PLAMO3: "plamo3",
 }
-_token_attr_class = None
-
-
-cdef object _token_attr():
-    global _token_attr_class
-    if _token_attr_class is None:
-        from pyllama.records import TokenAttr
-        _token_attr_class = TokenAttr
-    return _token_attr_class

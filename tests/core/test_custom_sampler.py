@@ -62,7 +62,7 @@ def test_it_can_select() -> None:
     with SamplerChain([samplers.top_k(4), samplers.custom(second_best)]) as chain:
         assert chain.sample_row(ROW) == 3
         assert chain.apply(ROW).selected == 3
-        assert chain.perf()["n_sample"] == 1
+        assert chain.perf().n_sample == 1
 
 
 @pytest.mark.parametrize(

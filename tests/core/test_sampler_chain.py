@@ -57,7 +57,7 @@ def test_apply_shows_the_distribution() -> None:
         left = chain.apply(row.tolist())
         assert left.ids.tolist() == [0, 1]
         assert left.selected == 0
-        assert chain.perf()["n_sample"] == 0
+        assert chain.perf().n_sample == 0
     assert SamplerChain().apply(row).ids.tolist() == [0, 1, 2, 3]
 
 
@@ -167,8 +167,8 @@ def test_perf_counts(ready: Context) -> None:
             chain.sample(ready)
         chain.accept(1)
         perf = chain.perf()
-        assert perf["n_sample"] == 4
-        assert perf["sample_ms"] >= 0
+        assert perf.n_sample == 4
+        assert perf.sample_ms >= 0
 
 
 def test_a_lazy_grammar_searches_long_texts(vocab: Vocab) -> None:
