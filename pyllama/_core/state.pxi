@@ -156,9 +156,14 @@ cdef int _state_save(Context context, object path, llama.llama_seq_id seq_id, ob
     state = _state_get(context, seq_id, False, tokens)
     target = _os.fspath(path)
     part = target + (b".part" if isinstance(target, bytes) else ".part")
-    with open(part, "wb") as file:
-        file.write(state)
-    _os.replace(part, target)
+    try:
+        with open(part, "wb") as file:
+            file.write(state)
+        _os.replace(part, target)
+    except BaseException:
+        if _os.path.exists(part):
+            _os.unlink(part)
+        raise
     return 0
 
 

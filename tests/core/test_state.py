@@ -74,6 +74,10 @@ def test_files_that_cannot_be_read_or_written(
         context.state_seq_load(tmp_path, 0)
     with pytest.raises(FileNotFoundError):
         context.state_save(tmp_path / "no" / "folder")
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        context.state_save(tmp_path / "taken")
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
     path = tmp_path / "cut"
     context.state_seq_save(path, 0, TEXT)
     whole = path.read_bytes()
