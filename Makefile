@@ -101,18 +101,18 @@ fuzz: build
 
 # The same with a module whose own code and llama.cpp's are instrumented. Leaks are CPython's, and a failed allocation
 # is an error that the bindings report.
-ASAN := build/asan-python
+ASAN := build/asan-site
 
 $(ASAN)/.built: $(VENV)/.tools $(SOURCES)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pip install --no-build-isolation --no-deps --upgrade \
-	  --target $(ASAN)/site -C build-dir=$(ASAN)/cmake -C install.strip=false \
+	  --target $(ASAN) -C build-dir=build/asan-python -C install.strip=false \
 	  -C cmake.define.PYLLAMA_SANITIZE=address,undefined \
 	  -C cmake.define.PYLLAMA_SANITIZE_LLAMA=address .
 	@touch $@
 
 fuzz-asan: $(ASAN)/.built
 	LD_PRELOAD="$$($${CXX:-g++} -print-file-name=libasan.so) $$($${CXX:-g++} -print-file-name=libstdc++.so)" \
-	  ASAN_OPTIONS=detect_leaks=0,allocator_may_return_null=1 PYTHONMALLOC=malloc PYTHONPATH=$(ASAN)/site \
+	  ASAN_OPTIONS=detect_leaks=0,allocator_may_return_null=1 PYTHONMALLOC=malloc PYTHONPATH=$(ASAN) \
 	  PYLLAMA_FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/pytest -p no:cacheprovider tests/core/test_fuzz.py
 
 lint: build
