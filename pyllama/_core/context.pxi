@@ -38,6 +38,7 @@ cdef class Context:
     cdef int64_t _n_positions    # 0: any number
     cdef uint32_t _n_outputs_max
     cdef bint _kv_unified
+    cdef bint _keys_can_shift
     cdef bint _embeddings
     cdef frozenset _encoded      # the sequences that an encoder-decoder model may decode now
     cdef bint _memory_update_pending  # shifts and stream copies wait for the next decode
@@ -70,6 +71,7 @@ cdef class Context:
         options.set_sizes(n_ctx, n_batch, n_ubatch, n_seq_max, n_outputs_max)
         options.set_threads(n_threads, n_threads_batch)
         options.set_memory(flash_attn, kv_unified, type_k, type_v, swa_full)
+        self._keys_can_shift = _keys_can_shift(model, type_k)
         options.set_embeddings(embeddings, pooling, attention_type)
         options.set_rope(rope_scaling_type, rope_freq_base, rope_freq_scale, yarn_ext_factor, yarn_attn_factor,
                          yarn_beta_fast, yarn_beta_slow, yarn_orig_ctx)

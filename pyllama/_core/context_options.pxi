@@ -168,6 +168,24 @@ cdef int _check_head_size(Model model, llama.ggml_type kind, str param, object n
     return 0
 
 
+cdef bint _keys_can_shift(Model model, str type_k) except -1:
+    """Whether positions in the memory can be shifted in this number format.
+
+    To shift quantised keys, llama.cpp turns them back by a rotation that it makes only for heads that are multiples
+    of 64, and looks for it in any case.
+    """
+    if llama.ggml_blck_size(<llama.ggml_type> <int> _KV_TYPES[type_k]) == 1:
+        return True
+    if _os.environ.get("LLAMA_ATTN_ROT_DISABLE", "0") != "0":
+        return False
+    meta = model.meta
+    architecture = meta.get("general.architecture", "")
+    cdef int64_t n_head = max(llama.llama_model_n_head(model._ptr), 1)
+    own = llama.llama_model_n_embd(model._ptr) // n_head
+    head = int(meta.get(f"{architecture}.attention.key_length", own))
+    return head % 64 == 0 and int(meta.get(f"{architecture}.attention.key_length_swa", head)) == head
+
+
 cdef str _own_pooling(Model model):
     """Return the name of a model's own pooling."""
     meta = model.meta

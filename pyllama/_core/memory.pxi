@@ -118,6 +118,7 @@ cdef class Memory:
         cdef llama.llama_rope_type rope = llama.llama_model_rope_type(self._context._model._ptr)
         return (
             llama.llama_memory_can_shift(memory)
+            and self._context._keys_can_shift
             and rope != llama.LLAMA_ROPE_TYPE_MROPE
             and rope != llama.LLAMA_ROPE_TYPE_IMROPE
             and rope != llama.LLAMA_ROPE_TYPE_VISION

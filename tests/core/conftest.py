@@ -100,3 +100,16 @@ def tiny(tiny_files: Callable[[str], Path]) -> Iterator[Callable[..., Context]]:
     yield make
     for handle in (*contexts, *models):
         handle.close()
+
+
+@pytest.fixture(scope="session")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of random weights with rows of 256 and heads of 128 numbers."""
+    sys.path.append(str(Path(__file__).resolve().parents[2]))
+    pytest.importorskip("gguf", reason="needs the group `bench`, which is in `dev`")
+    from bench.models import Shape, write_model
+
+    path = tmp_path_factory.mktemp("wide") / "wide.gguf"
+    shape = Shape("wide", layers=1, width=256, feed_forward=256, heads=2, kv_heads=1, head_size=128)
+    write_model(shape, path, vocabulary=demo_model_path())
+    return path

@@ -8,24 +8,31 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pyllama import Batch, Context, Model, PyllamaError, SamplerChain, samplers
+from pyllama import Batch, Context, Model, PyllamaError, SamplerChain, Snapshot, samplers
 from pyllama.models import demo_model_path
 
 sys.path.insert(0, str(Path(__file__).parent))
+import fuzz_context
 import fuzz_samplers
 
-EXPECTED = (PyllamaError, IndexError, TypeError, ValueError, OverflowError)
+try:
+    import tiny_models
+except ImportError:  # they are written with gguf
+    tiny_models = None
+
+EXPECTED = (PyllamaError, IndexError, TypeError, ValueError, OverflowError, OSError, MemoryError)
 
 
 class Handles:
-    """A context with its batch, chain and saved state."""
+    """A context with its batch, chain and saved states."""
 
-    def __init__(self, model: Model, options: dict[str, Any]) -> None:
+    def __init__(self, model: Model, folder: Path, options: dict[str, Any]) -> None:
         self.model = model
         self.context = Context(
             model, **{"n_ctx": 256, "n_batch": 64, "n_ubatch": 32, "n_seq_max": 3, "n_threads": 1, **options}
@@ -33,6 +40,10 @@ class Handles:
         self.batch = Batch(80, 3)
         self.chain = SamplerChain([samplers.greedy()])
         self.state = b""
+        self.whole_state = b""
+        self.snapshot: Snapshot | None = None
+        self.file = folder / "state.bin"
+        self.adapter_file = folder / "adapter.gguf"
 
     def replace_chain(self, chain: SamplerChain) -> None:
         old, self.chain = self.chain, chain
@@ -41,32 +52,6 @@ class Handles:
     def close(self) -> None:
         self.chain.close()
         self.context.close()
-
-
-def continue_sequence(handles: Handles, a: int, b: int, c: int) -> None:
-    context, batch, seq_id = handles.context, handles.batch, abs(a) % 3
-    batch.clear()
-    batch.add_sequence([5] * (1 + abs(b) % 70), context.memory.seq_pos_max(seq_id) + 1, seq_id, "all")
-    context.decode(batch)
-
-
-def add_sequence(handles: Handles, a: int, b: int, c: int) -> None:
-    handles.batch.add_sequence([a] * (abs(b) % 90), max(c, 0), abs(a) % 4, ("last", "all", "none")[b % 3])
-
-
-def view(handles: Handles, a: int, b: int, c: int) -> None:
-    with handles.context.logits_view(a) as logits:
-        logits[b] = float(c)
-
-
-def save(handles: Handles, a: int, b: int, c: int) -> None:
-    handles.state = handles.context.state_seq_get(a)
-
-
-def restore_garbage(handles: Handles, a: int, b: int, c: int) -> None:
-    garbage = bytearray(handles.state)
-    garbage[b] ^= 1 + c % 255
-    handles.context.state_seq_set(a, garbage)
 
 
 def in_a_thread(handles: Handles, a: int, b: int, c: int) -> None:
@@ -89,33 +74,16 @@ def in_a_thread(handles: Handles, a: int, b: int, c: int) -> None:
 
 CALLS: dict[str, Callable[[Handles, int, int, int], object]] = {
     **fuzz_samplers.CALLS,
-    "add": lambda handles, a, b, c: handles.batch.add(a, b, [c], logits=True),
-    "add_two": lambda handles, a, b, c: handles.batch.add(a, b, [c, 1], logits=False),
-    "add_sequence": add_sequence,
-    "continue": continue_sequence,
-    "clear_batch": lambda handles, a, b, c: handles.batch.clear(),
-    "decode": lambda handles, a, b, c: handles.context.decode(handles.batch),
-    "encode": lambda handles, a, b, c: handles.context.encode(handles.batch),
-    "logits": lambda handles, a, b, c: handles.context.logits(a),
-    "view": view,
-    "embeddings": lambda handles, a, b, c: handles.context.embeddings(a),
-    "embeddings_seq": lambda handles, a, b, c: handles.context.embeddings_seq(a),
-    "seq_rm": lambda handles, a, b, c: handles.context.memory.seq_rm(a, b, c),
-    "seq_cp": lambda handles, a, b, c: handles.context.memory.seq_cp(a, b, c),
-    "seq_keep": lambda handles, a, b, c: handles.context.memory.seq_keep(a),
-    "seq_add": lambda handles, a, b, c: handles.context.memory.seq_add(a, b, -1, c),
-    "seq_div": lambda handles, a, b, c: handles.context.memory.seq_div(a, -1, b, c),
-    "clear": lambda handles, a, b, c: handles.context.memory.clear(bool(a % 2)),
-    "save": save,
-    "restore": lambda handles, a, b, c: handles.context.state_seq_set(a, handles.state),
-    "restore_garbage": restore_garbage,
-    "close_context": lambda handles, a, b, c: handles.context.close(),
+    **fuzz_context.CALLS,
     "in_a_thread": in_a_thread,
 }
 
 
-def play(model: Model, options: dict[str, Any], calls: list[list[Any]]) -> str:
-    handles = Handles(model, options)
+def play(models: Models, options: dict[str, Any], calls: list[list[Any]]) -> str:
+    try:
+        handles = Handles(models[options.pop("model", "demo")], models.folder, options)
+    except EXPECTED:
+        return "ok"
     try:
         for name, a, b, c in calls:
             try:
@@ -129,14 +97,32 @@ def play(model: Model, options: dict[str, Any], calls: list[list[Any]]) -> str:
         handles.close()
 
 
+class Models(dict[str, Model]):
+    """The bundled model, and tiny ones of other kinds where gguf can write them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __missing__(self, name: str) -> Model:
+        path = demo_model_path()
+        if name != "demo":
+            path = self.folder / f"{name}.gguf"
+            tiny_models.WRITERS[name](path)
+        self[name] = Model(path)
+        return self[name]
+
+
 def main() -> None:
     if "--names" in sys.argv:
-        print(json.dumps(list(CALLS)))
+        print(json.dumps([list(CALLS), list(tiny_models.WRITERS) if tiny_models else []]))
         return
-    with Model(demo_model_path()) as model:
+    with tempfile.TemporaryDirectory() as folder:
+        models = Models(Path(folder))
         for line in sys.stdin:
             options, calls = json.loads(line)
-            print(json.dumps(play(model, options, calls)), flush=True)
+            print(json.dumps(play(models, options, calls)), flush=True)
+        for model in models.values():
+            model.close()
 
 
 if __name__ == "__main__":

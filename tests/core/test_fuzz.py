@@ -17,13 +17,14 @@ WORKER = Path(__file__).with_name("fuzz_worker.py")
 EXAMPLES = int(os.environ.get("PYLLAMA_FUZZ_EXAMPLES", "300"))
 
 
-def names_of_calls() -> list[str]:
-    """Ask the worker, whose handles this process is not to make."""
+def ask_worker() -> tuple[list[str], list[str]]:
+    """Return the names of the calls and of the tiny models; this process is to make no handles."""
     command = [sys.executable, "-W", "error", str(WORKER), "--names"]
-    return json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    calls, models = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    return calls, models
 
 
-NAMES = names_of_calls()
+NAMES, TINY = ask_worker()
 # Mostly values that are nearly right: far-off ones are refused early and reach little.
 NUMBERS = st.one_of(
     st.integers(-2, 8),
@@ -41,17 +42,20 @@ CALLS = st.lists(
     min_size=1,
     max_size=40,
 )
-OPTIONS = st.sampled_from(
-    [
-        {},
-        {"kv_unified": False},
-        {"embeddings": True, "pooling": "none"},
-        {"embeddings": True, "pooling": "mean", "n_ubatch": 33},
-        {"embeddings": True, "pooling": "rank", "n_ubatch": 33},
-        {"embeddings": True, "pooling": "last", "kv_unified": False},
-        {"type_k": "q8_0", "type_v": "q8_0"},
-        {"flash_attn": False},
-    ]
+OPTIONS = st.fixed_dictionaries(
+    {"model": st.sampled_from(["demo"] * 5 + TINY)},
+    optional={
+        "kv_unified": st.booleans(),
+        "embeddings": st.just(True),
+        "pooling": st.sampled_from([None, "none", "mean", "cls", "last", "rank"]),
+        "n_ubatch": st.sampled_from([8, 32, 33, 64]),
+        "type_k": st.sampled_from(["f16", "q8_0", "q4_0", "f32"]),
+        "type_v": st.sampled_from(["f16", "q8_0"]),
+        "flash_attn": st.booleans(),
+        "swa_full": st.booleans(),
+        "n_outputs_max": st.sampled_from([1, 4, 64]),
+        "attention_type": st.sampled_from([None, "causal", "non-causal"]),
+    },
 )
 
 

@@ -1,10 +1,11 @@
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import pyllama
-from pyllama import Batch, Context
+from pyllama import Batch, Context, Model
 
 
 def test_prefix_reuse_equals_fresh(
@@ -187,3 +188,22 @@ def test_state_waits_for_pending_shifts(context: Context, prefill: Callable[...,
         context.state_seq_set(1, state)
     prefill(context, [4], 4)
     context.state_seq_set(1, state)
+
+
+def test_quantised_keys_shift_only_where_llama_cpp_can(
+    make_context: Callable[..., Context], prefill: Callable[..., Batch], wide: Path
+) -> None:
+    """With heads that are no multiple of 64, the decode after a shift used to end the process."""
+    context = make_context(type_k="q8_0", type_v="q8_0")
+    prefill(context, [1, 2, 3])
+    assert not context.memory.can_shift
+    for call in (lambda: context.memory.seq_add(0, 1, -1, 1), lambda: context.memory.seq_div(0, 1, -1, 2)):
+        with pytest.raises(pyllama.UnsupportedError, match="cannot be shifted"):
+            call()
+    prefill(context, [4], 3)
+    with Model(wide) as model, Context(model, n_ctx=64, n_threads=1, type_k="q8_0", type_v="q8_0") as other:
+        prefill(other, [1, 2, 3])
+        assert other.memory.can_shift
+        other.memory.seq_add(0, 1, -1, 1)
+        prefill(other, [4], 4)
+        assert other.memory.seq_pos_max(0) == 4

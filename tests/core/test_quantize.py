@@ -21,19 +21,6 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return pyllama.quantize(demo_model_path(), path, "F16", allow_requantize=True)
 
 
-@pytest.fixture(scope="module")
-def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of random weights whose rows are long enough for the smallest formats."""
-    sys.path.append(str(Path(__file__).resolve().parents[2]))
-    pytest.importorskip("gguf", reason="needs the group `bench`, which is in `dev`")
-    from bench.models import Shape, write_model
-
-    path = tmp_path_factory.mktemp("wide") / "wide.gguf"
-    shape = Shape("wide", layers=1, width=256, feed_forward=256, heads=2, kv_heads=1, head_size=128)
-    write_model(shape, path, vocabulary=demo_model_path())
-    return path
-
-
 def columns_of(path: Path) -> dict[str, object]:
     gguf = pytest.importorskip("gguf", reason="needs the group `bench`, which is in `dev`")
     return {t.name: np.linspace(0.1, 1.0, int(t.shape[0])) for t in gguf.GGUFReader(path).tensors}

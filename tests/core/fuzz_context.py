@@ -1,0 +1,145 @@
+"""The fuzz test's calls of contexts, batches, memory, state and adapters, with numbers as arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pyllama import Batch, LoraAdapter
+
+if TYPE_CHECKING:
+    from fuzz_worker import Handles
+
+OUTPUTS = ("last", "all", "none")
+
+
+def continue_sequence(handles: Handles, a: int, b: int, c: int) -> None:
+    context, batch, seq_id = handles.context, handles.batch, abs(a) % 3
+    batch.clear()
+    batch.add_sequence([5] * (1 + abs(b) % 70), context.memory.seq_pos_max(seq_id) + 1, seq_id, "all")
+    context.decode(batch)
+
+
+def decode_embeddings(handles: Handles, a: int, b: int, c: int) -> None:
+    """Rows in place of tokens, of the model's width or, now and then, of another."""
+    context, seq_id = handles.context, abs(a) % 3
+    width = handles.model.n_embd_inp if c % 5 else abs(c) % 300 + 1
+    batch = Batch(1 + abs(b) % 70, 3, n_embd=width)
+    rows = np.full((1 + abs(b) % 70, width), c % 3, dtype=np.float32)
+    batch.add_embeddings(rows, context.memory.seq_pos_max(seq_id) + 1, seq_id, OUTPUTS[b % 3])
+    context.decode(batch)
+
+
+def view(handles: Handles, a: int, b: int, c: int) -> None:
+    with handles.context.logits_view(a) as logits:
+        logits[b] = float(c)
+
+
+def save(handles: Handles, a: int, b: int, c: int) -> None:
+    handles.state = handles.context.state_seq_get(a, partial=b % 4 == 0)
+
+
+def restore_garbage(handles: Handles, a: int, b: int, c: int) -> None:
+    garbage = bytearray(handles.state)
+    garbage[b] ^= 1 + c % 255
+    handles.context.state_seq_set(a, garbage[: c if c % 3 == 0 else None])
+
+
+def restore_all_garbage(handles: Handles, a: int, b: int, c: int) -> None:
+    garbage = bytearray(handles.whole_state)
+    garbage[b % 200] ^= 1 + c % 255
+    handles.context.state_set(garbage[: c if c % 3 == 0 else None])
+
+
+def save_all(handles: Handles, a: int, b: int, c: int) -> None:
+    handles.whole_state = handles.context.state_get()
+
+
+def damage_file(handles: Handles, a: int, b: int, c: int) -> None:
+    data = bytearray(handles.file.read_bytes())
+    data[b % 64] ^= 1 + c % 255
+    handles.file.write_bytes(data[: a if a % 2 else None])
+
+
+def snapshot(handles: Handles, a: int, b: int, c: int) -> None:
+    handles.snapshot = handles.context.snapshot(a, partial=b % 2 == 0)
+
+
+def adapter(handles: Handles, a: int, b: int, c: int) -> None:
+    with LoraAdapter(handles.model, handles.adapter_file) as lora:
+        handles.context.set_adapters({lora: float(b % 1000)})
+        if c % 2:
+            lora.close()
+        handles.context.set_adapters({})
+
+
+def control_vector(handles: Handles, a: int, b: int, c: int) -> None:
+    model = handles.model
+    data = np.zeros((max(model.n_layer - 1, 1) + a % 2, model.n_embd), dtype=np.float32)
+    handles.context.set_control_vector(None if b % 5 == 0 else data, (b, c) if c % 2 else None)
+
+
+def look(handles: Handles, a: int, b: int, c: int) -> None:
+    context = handles.context
+    repr((context, context.perf(), context.n_ctx_seq, context.pooling, context.causal_attn, context.adapters))
+    repr((context.memory.can_shift, context.memory.seq_pos_min(a), len(handles.batch), handles.batch))
+
+
+def text(handles: Handles, a: int, b: int, c: int) -> None:
+    vocab = handles.model.vocab
+    words = vocab.detokenize([a, b, c], remove_special=bool(a % 2), unparse_special=bool(b % 2))
+    vocab.tokenize(words * (abs(c) % 50), add_special=bool(b % 2), parse_special=bool(c % 2))
+    repr((vocab.token_to_piece(a), vocab.text(b), vocab.score(c), vocab.attr(a), vocab.is_eog(b)))
+
+
+CALLS: dict[str, Callable[[Handles, int, int, int], object]] = {
+    "add": lambda handles, a, b, c: handles.batch.add(a, b, [c], logits=True),
+    "add_two": lambda handles, a, b, c: handles.batch.add(a, b, [c, 1], logits=False),
+    "add_sequence": lambda handles, a, b, c: handles.batch.add_sequence(
+        [a] * (abs(b) % 90), max(c, 0), abs(a) % 4, OUTPUTS[b % 3]
+    ),
+    "continue": continue_sequence,
+    "decode_embeddings": decode_embeddings,
+    "clear_batch": lambda handles, a, b, c: handles.batch.clear(),
+    "decode": lambda handles, a, b, c: handles.context.decode(handles.batch),
+    "encode": lambda handles, a, b, c: handles.context.encode(handles.batch),
+    "cancel": lambda handles, a, b, c: handles.context.cancel(),
+    "logits": lambda handles, a, b, c: handles.context.logits(a),
+    "logits_all": lambda handles, a, b, c: handles.context.logits_all(),
+    "view": view,
+    "embeddings": lambda handles, a, b, c: handles.context.embeddings(a),
+    "embeddings_all": lambda handles, a, b, c: handles.context.embeddings_all(),
+    "embeddings_seq": lambda handles, a, b, c: handles.context.embeddings_seq(a),
+    "set_embeddings": lambda handles, a, b, c: handles.context.set_embeddings(bool(a % 2)),
+    "set_causal_attn": lambda handles, a, b, c: handles.context.set_causal_attn(bool(a % 2)),
+    "set_n_threads": lambda handles, a, b, c: handles.context.set_n_threads(
+        a if a < 4 else 1, 1 if b > 4 else b
+    ),
+    "seq_rm": lambda handles, a, b, c: handles.context.memory.seq_rm(a, b, c),
+    "seq_cp": lambda handles, a, b, c: handles.context.memory.seq_cp(a, b, c),
+    "seq_keep": lambda handles, a, b, c: handles.context.memory.seq_keep(a),
+    "seq_add": lambda handles, a, b, c: handles.context.memory.seq_add(a, b, -1, c),
+    "seq_div": lambda handles, a, b, c: handles.context.memory.seq_div(a, -1, b, c),
+    "clear": lambda handles, a, b, c: handles.context.memory.clear(bool(a % 2)),
+    "save": save,
+    "restore": lambda handles, a, b, c: handles.context.state_seq_set(a, handles.state),
+    "restore_garbage": restore_garbage,
+    "save_all": save_all,
+    "restore_all": lambda handles, a, b, c: handles.context.state_set(handles.whole_state),
+    "restore_all_garbage": restore_all_garbage,
+    "save_file": lambda handles, a, b, c: handles.context.state_save(handles.file, [a, b]),
+    "load_file": lambda handles, a, b, c: handles.context.state_load(handles.file),
+    "save_seq_file": lambda handles, a, b, c: handles.context.state_seq_save(handles.file, a, [b, c]),
+    "load_seq_file": lambda handles, a, b, c: handles.context.state_seq_load(handles.file, a),
+    "damage_file": damage_file,
+    "snapshot": snapshot,
+    "restore_snapshot": lambda handles, a, b, c: handles.snapshot and handles.snapshot.restore(),
+    "adapter": adapter,
+    "control_vector": control_vector,
+    "look": look,
+    "text": text,
+    "perf_reset": lambda handles, a, b, c: handles.context.perf_reset(),
+    "close_context": lambda handles, a, b, c: handles.context.close(),
+}
