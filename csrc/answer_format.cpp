@@ -53,7 +53,7 @@ std::string_view finish_reason_name(const generation_result & result, bool has_t
     if (result.reason == finish_reason::length) {
         return "length";
     }
-    return has_tool_calls && result.reason == finish_reason::stop ? "tool_calls" : "stop";
+    return has_tool_calls && is_complete(result) ? "tool_calls" : "stop";
 }
 
 void append_usage(std::string & out, const generation_result & result) {

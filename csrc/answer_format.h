@@ -30,7 +30,7 @@ std::string_view finish_reason_name(const generation_result & result, bool has_t
 
 // Whether the model came to an end by itself, rather than being cut.
 inline bool is_complete(const generation_result & result) {
-    return result.reason == finish_reason::stop;
+    return result.reason == finish_reason::stop && !result.cut;
 }
 
 // {"completion_tokens":...,"prompt_tokens":...,"total_tokens":...,...}

@@ -16,6 +16,12 @@ void delta_writer::pieces(std::vector<piece> & batch, frame_sink & sink) {
     write(parser_.feed(batch), sink);
 }
 
+// The text before it goes first, as far as the parser can tell what it is.
+void delta_writer::control(const control_note & note, frame_sink & sink) {
+    write(parser_.flush(), sink);
+    write_control(note, sink);
+}
+
 void delta_writer::flush(frame_sink & sink) {
     write(parser_.flush(), sink);
 }

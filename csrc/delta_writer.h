@@ -13,6 +13,7 @@ class delta_writer : public frame_writer {
     delta_writer(answer_format format, chat_parser parser);
 
     void pieces(std::vector<piece> & batch, frame_sink & sink) override;
+    void control(const control_note & note, frame_sink & sink) override;
     void flush(frame_sink & sink) override;
     double flush_due_ms() const override { return parser_.flush_due_ms(); }
     bool is_costly() const override { return parser_.is_costly(); }
@@ -21,6 +22,7 @@ class delta_writer : public frame_writer {
   protected:
     // May be called with an empty delta, which makes no frame.
     virtual void write(const chat_delta & delta, frame_sink & sink) = 0;
+    virtual void write_control(const control_note & note, frame_sink & sink) = 0;
 
     answer_format format_;
     chat_parser parser_;

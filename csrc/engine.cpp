@@ -19,6 +19,9 @@ engine::engine(std::shared_ptr<const model> model, const server_params & params,
     : model_(std::move(model)), params_(params), make_decoder_(std::move(make_decoder)) {
     std::promise<void> ready;
     auto is_ready = ready.get_future();
+    if (params_.max_paused < 0) {
+        params_.max_paused = std::max(n_slots() - 1, 1);
+    }
     thread_options options;
     options.name = "pyllama-engine";
     options.stack_bytes = engine_stack_bytes;
@@ -69,6 +72,18 @@ void engine::cancel(const std::shared_ptr<generation_control> & control) {
         poked_ = true;
     }
     wake_.notify_one();
+}
+
+bool engine::control(generation_control & target, posted_control && control) {
+    if (!target.post(std::move(control))) {
+        return false;
+    }
+    {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        poked_ = true;
+    }
+    wake_.notify_one();
+    return true;
 }
 
 void engine::shutdown(const std::string & message) {
@@ -170,10 +185,13 @@ void engine::recover(const error & reason) {
 // False when the engine is to end.
 bool engine::wait_for_work() {
     std::unique_lock<std::mutex> lock(mutex_);
-    const bool busy = !queue_.empty() || std::any_of(slots_.begin(), slots_.end(),
-                                                     [](const slot & each) { return each.running != nullptr; });
-    if (!busy) {
-        wake_.wait(lock, [this] { return stopping_ || poked_ || !commands_.empty() || !submitted_.empty(); });
+    if (resting_) {
+        const auto called = [this] { return stopping_ || poked_ || !commands_.empty() || !submitted_.empty(); };
+        if (const auto limit = next_pause_end()) {
+            wake_.wait_until(lock, *limit, called);
+        } else {
+            wake_.wait(lock, called);
+        }
     }
     poked_ = false;
     return !stopping_ || !commands_.empty();
@@ -181,6 +199,7 @@ bool engine::wait_for_work() {
 
 void engine::step() {
     drain();
+    apply_controls();
     drop_ended();
     admit();
     count_running();
@@ -190,7 +209,8 @@ void engine::step() {
     if (std::any_of(plan.begin(), plan.end(), [](const chunk & part) { return !part.wants_logits; })) {
         renderer_.notify();
     }
-    if (!plan.empty()) {
+    resting_ = plan.empty();
+    if (!resting_) {
         decode(plan);
     }
     count_running();
@@ -292,7 +312,7 @@ slot_info engine::describe(const slot & target) const {
     if (target.running) {
         const generation & running = *target.running;
         info.busy = true;
-        info.state = target.state() == slot_state::prefill ? "prefill" : "decode";
+        info.state = running.paused() ? "paused" : target.prefilling() ? "prefill" : "decode";
         info.request_id = running.id();
         info.n_prompt = running.n_prompt();
         info.n_prompt_cached = running.timings().n_cached;

@@ -3,8 +3,8 @@
 // and close().
 //
 // A step, on the engine thread:
-//   drain submissions -> drop ended -> admit queued requests to idle slots -> schedule one ubatch ->
-//   decode -> sample every slot that got logits -> advance -> tell the renderer once
+//   drain submissions -> apply controls -> drop ended -> admit queued requests to idle slots ->
+//   schedule one ubatch -> decode -> sample every slot that got logits -> advance -> tell the renderer once
 #pragma once
 
 #include <condition_variable>
@@ -13,6 +13,7 @@
 #include <future>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -66,6 +67,10 @@ class engine {
     // Ends the request before the next decode, wherever it is. Idempotent.
     void cancel(const std::shared_ptr<generation_control> & control);
 
+    // Posts a control to a request; it is applied before the next decode, and the ticket is answered then.
+    // False when it was answered at once.
+    bool control(generation_control & target, posted_control && control);
+
     // Refuses new requests and ends every unfinished one with error(unavailable, message).
     void shutdown(const std::string & message);
 
@@ -92,6 +97,23 @@ class engine {
     void left_queue(size_t n);
     void recover(const error & reason);
 
+    // engine_control.cpp: controls of running and queued requests
+    void apply_controls();
+    void control_one(generation & target);
+    void settle(generation & target, const posted_control & posted, control_result result);
+    control_result apply(generation & target, const control_command & wanted);
+    void end_reasoning(generation & target, posted_control && control);
+    void set_budget(generation & target, const posted_control & posted);
+    std::string pause(generation & target);
+    std::string resume(generation & target);
+    void end_pause(generation & target);
+    control_result result_of(const generation & target, bool applied, int32_t position) const;
+    control_result refusal_of(const generation & target, std::string message) const;
+    int32_t n_paused(const std::string & owner) const;
+    request_state state_of(const generation & target) const;
+    generation::clock::time_point pause_end(const generation & target) const;
+    std::optional<generation::clock::time_point> next_pause_end() const;
+
     // engine_step.cpp: one step
     void decode(const std::vector<chunk> & plan);
     void account(const std::vector<chunk> & plan, generation::clock::duration elapsed);
@@ -106,6 +128,7 @@ class engine {
     void assign(slot & target, std::unique_ptr<generation> next);
     void make_room(const std::vector<chunk> & plan);
     bool evict_idle();
+    bool park_paused();
     void park(slot & victim);
 
     void release(slot & target);
@@ -140,6 +163,7 @@ class engine {
     std::unique_ptr<scheduler> scheduler_;
     std::vector<slot> slots_;
     std::deque<std::unique_ptr<generation>> queue_;
+    bool resting_ = false;      // the last step found nothing that could be decoded
     uint64_t clock_ = 0;        // counts assignments and releases
     bool room_changed_ = true;  // a generation ended since one was parked: parked ones may try again
 

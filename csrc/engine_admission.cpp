@@ -9,12 +9,20 @@ namespace pyllama {
 void engine::admit() {
     size_t n_admitted = 0;
     for (auto it = queue_.begin(); it != queue_.end();) {
+        if ((*it)->paused()) {
+            ++it;  // it keeps its place
+            continue;
+        }
         slot * target = choose_slot(**it);
         if (target == nullptr) {
             ++it;  // it waits for a slot of its own choosing; others may go ahead
             continue;
         }
         if (!room_for(**it)) {
+            if (park_paused()) {
+                it = queue_.begin();
+                continue;
+            }
             break;  // first come, first served: nobody overtakes a request that waits for cells
         }
         assign(*target, std::move(*it));
@@ -93,7 +101,7 @@ void engine::assign(slot & target, std::unique_ptr<generation> next) {
 // llama_decode found no cells for the batch; the memory is unchanged. Makes room by the cheapest means left,
 // and the next step tries again.
 void engine::make_room(const std::vector<chunk> & plan) {
-    if (evict_idle()) {
+    if (evict_idle() || (decoder_->unified() && park_paused())) {
         return;
     }
     slot * youngest = nullptr;
@@ -129,6 +137,23 @@ bool engine::evict_idle() {
         return false;
     }
     clear_cache(decoder_->context(), *oldest);
+    return true;
+}
+
+// Gives away the cells of the generation that has been paused for longest.
+bool engine::park_paused() {
+    slot * longest = nullptr;
+    for (slot & each : slots_) {
+        if (each.state() == slot_state::paused &&
+            (longest == nullptr || each.running->paused_at() < longest->running->paused_at())) {
+            longest = &each;
+        }
+    }
+    if (longest == nullptr) {
+        return false;
+    }
+    park(*longest);
+    room_changed_ = true;  // it does not come back by itself
     return true;
 }
 

@@ -65,7 +65,8 @@ std::string content_type(const prepared_request & prepared) {
     return std::string(prepared.writer->content_type());
 }
 
-submitted submit(engine & target, prepared_request & prepared) {
+submitted submit(engine & target, prepared_request & prepared, const std::string & owner) {
+    prepared.owner = owner;
     return target.submit(std::move(prepared));
 }
 

@@ -23,7 +23,8 @@ std::shared_ptr<prepared_request> prepare_raw(engine & target, const std::string
 std::string answer_text(engine & target, text_request kind, const std::string & body);
 std::string content_type(const prepared_request & prepared);
 
-submitted submit(engine & target, prepared_request & prepared);
+// owner: who counts as one client, an API key for example.
+submitted submit(engine & target, prepared_request & prepared, const std::string & owner);
 
 std::string metrics_json(engine & target);
 std::string slots_json(engine & target);  // waits for the running step

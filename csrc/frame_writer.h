@@ -29,8 +29,11 @@ class frame_writer {
     // come faster than they are rendered are left out.
     virtual void progress(const prefill_progress &, frame_sink &) {}
 
-    // New pieces, in order; never called with none. The writer may move out of them.
+    // New pieces, in order; never called with none. The writer may move out of them. No piece is a note.
     virtual void pieces(std::vector<piece> & batch, frame_sink & sink) = 0;
+
+    // A control took effect between the pieces before and those to come. Only when the request asked for controls.
+    virtual void control(const control_note &, frame_sink &) {}
 
     // At most one of finish() and fail() is called, last, and only after start(). fail() appends the dialect's
     // error event. A request that fails before its start gets no fail(): no bytes were sent, and the HTTP layer

@@ -26,7 +26,10 @@ generation::generation(std::shared_ptr<const model> model, prepared_request && p
       hold_(params_.stop),
       channel_(
           std::make_shared<channel>(std::move(prepared.writer), std::make_shared<stream_session>(stream_capacity))),
-      control_(std::make_shared<generation_control>()) {
+      control_(std::make_shared<generation_control>(params_.sampling.reasoning_control, std::move(prepared.owner))) {
+    if (control_->opted_in()) {
+        control_->params = std::make_shared<generation_params>(params_);
+    }
     end_if_due(nullptr);  // a budget of nothing, and a prompt that opens a block
 }
 
@@ -40,7 +43,49 @@ void generation::start(renderer & render, int32_t n_cached) {
     if (channel_->push_start()) {
         render.mark(channel_);
     }
+    release(early_notes_, render);
     tell_progress(render);
+}
+
+void generation::note(control_note && note, renderer & render) {
+    piece marked;
+    marked.control = std::make_unique<control_note>(std::move(note));
+    if (!started_) {
+        early_notes_.push_back(std::move(marked));
+        return;
+    }
+    std::vector<piece> pieces;
+    hold_.add_note(std::move(marked), pieces);
+    release(pieces, render);
+}
+
+void generation::change_sampling(sampling_change & change, renderer & render) {
+    params_.sampling = change.params.sampling;
+    params_.n_predict = change.params.n_predict;
+    params_.t_max_predict_ms = change.params.t_max_predict_ms;
+    params_.stop = change.params.stop;
+    const auto & sampling = params_.sampling;
+    const int32_t n_said = std::min(n_generated(), std::max(sampling.penalty_last_n, sampling.dry_penalty_last_n));
+    sampler_.take_chain(*change.chain, {tokens_.end() - n_said, tokens_.end()}, change.seeded);
+    std::vector<piece> pieces;
+    hold_.set_stop(params_.stop, pieces);
+    if (n_generated() > 0 && limit_reached()) {
+        reason_ = finish_reason::length;
+        hold_.flush(pieces);
+    }
+    release(pieces, render);
+}
+
+void generation::cut(renderer & render) {
+    cut_ = true;
+    reason_ = finish_reason::stop;
+    flush(render);
+}
+
+void generation::flush(renderer & render) {
+    std::vector<piece> pieces;
+    hold_.flush(pieces);
+    release(pieces, render);
 }
 
 void generation::note_prefill(int32_t n, renderer & render) {
@@ -152,25 +197,30 @@ bool generation::advance(renderer & render) {
 
 void generation::release(std::vector<piece> & pieces, renderer & render) {
     bool was_clean = false;
+    size_t n_notes = 0;
     for (auto & next : pieces) {
+        n_notes += next.control ? 1 : 0;
         was_clean = channel_->push(std::move(next)) || was_clean;
     }
     if (was_clean) {
         render.mark(channel_);
+    }
+    pieces.clear();
+    if (n_notes > 0) {
+        control_->settle(n_notes);
     }
 }
 
 void generation::finish(finish_reason reason, renderer & render) {
     reason_ = reason;
     refuse_end("the answer has ended");
+    release(early_notes_, render);
     release(early_, render);
-    if (reason == finish_reason::cancelled) {
-        std::vector<piece> pieces;
-        hold_.flush(pieces);
-        release(pieces, render);
-    }
+    flush(render);
+    control_->close();
     generation_result result;
     result.reason = reason;
+    result.cut = cut_;
     result.stop_string = std::move(stop_string_);
     result.n_prompt_tokens = n_prompt_;
     result.n_reasoning_tokens = sampler_.reasoning().n_tokens();
@@ -185,6 +235,7 @@ void generation::finish(finish_reason reason, renderer & render) {
 void generation::fail(error reason, renderer & render) {
     failure_ = reason;
     refuse_end("the completion has failed");
+    control_->close();
     if (channel_->push_failure(std::move(reason))) {
         render.mark(channel_);
     }

@@ -5,7 +5,6 @@
 // is needed (its cells are recomputed later): all that makes it continue is here.
 #pragma once
 
-#include <atomic>
 #include <chrono>
 #include <memory>
 #include <optional>
@@ -13,19 +12,16 @@
 #include <utility>
 #include <vector>
 
+#include "control.h"
 #include "forced_end.h"
 #include "indent_rule.h"
 #include "renderer.h"
+#include "sampling_change.h"
 #include "slot_sampler.h"
 #include "stream.h"
 #include "text_hold.h"
 
 namespace pyllama {
-
-// Shared by the engine and the handle of the request.
-struct generation_control {
-    std::atomic<bool> cancelled{false};
-};
 
 class generation {
   public:
@@ -51,6 +47,20 @@ class generation {
 
     // The slot it is in.
     void note_slot(int32_t id) { id_slot_ = id; }
+    // A paused generation keeps its slot and its cells, or its place in the queue, and decodes nothing.
+    bool paused() const { return paused_at_.has_value(); }
+    clock::time_point paused_at() const { return *paused_at_; }
+    void pause() { paused_at_ = clock::now(); }
+    void resume() { paused_at_.reset(); }
+
+    // Tells the stream of a control, between the tokens it has and those to come.
+    void note(control_note && note, renderer & render);
+
+    // Takes other sampling parameters and limits over. A limit that is reached by now sets reason().
+    void change_sampling(sampling_change & change, renderer & render);
+
+    // A control ends the request, and reason() says so. What is held back is part of the answer.
+    void cut(renderer & render);
 
     // Whether it had a slot already: in the queue, then, it is parked.
     bool started() const { return started_; }
@@ -112,6 +122,7 @@ class generation {
     void settle(const force_result & result);
     void refuse_end(std::string message);
     void tell_progress(renderer & render);
+    void flush(renderer & render);
     void release(std::vector<piece> & pieces, renderer & render);
 
     std::shared_ptr<const model> model_;
@@ -139,6 +150,9 @@ class generation {
     std::string stop_string_;
     int32_t id_slot_ = -1;
     bool truncated_ = false;
+    bool cut_ = false;
+    std::optional<clock::time_point> paused_at_;
+    std::vector<piece> early_notes_;  // of controls before the start
     bool started_ = false;
     clock::time_point started_at_;
     clock::time_point first_token_at_;

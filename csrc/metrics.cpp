@@ -5,7 +5,7 @@ namespace pyllama {
 std::vector<std::pair<std::string, double>> metrics::snapshot() const {
     const auto seconds = [](const std::atomic<uint64_t> & us) { return static_cast<double>(us.load()) / 1e6; };
     const auto count = [](const auto & value) { return static_cast<double>(value.load()); };
-    return {
+    std::vector<std::pair<std::string, double>> values = {
         {"requests", count(n_requests)},
         {"requests_finished", count(n_finished)},
         {"requests_cancelled", count(n_cancelled)},
@@ -24,7 +24,12 @@ std::vector<std::pair<std::string, double>> metrics::snapshot() const {
         {"busy_slots", count(n_busy_slots)},
         {"prefix_refused", count(n_prefix_refused)},
         {"tokens_max", count(n_tokens_max)},
+        {"controls_refused", count(n_controls_refused)},
     };
+    for (size_t i = 0; i < n_control_actions; ++i) {
+        values.emplace_back(std::string("controls_") + control_action_names[i], count(n_controls[i]));
+    }
+    return values;
 }
 
 }  // namespace pyllama

@@ -1,11 +1,14 @@
 // Counters of one engine. Written by the engine thread, read by any thread.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <string>
 #include <utility>
 #include <vector>
+
+#include "control_result.h"
 
 namespace pyllama {
 
@@ -25,7 +28,9 @@ struct metrics {
     std::atomic<uint64_t> n_busy_slots{0};      // summed over steps
     std::atomic<uint64_t> n_parked{0};          // requests put back because the KV cache was full
     std::atomic<uint64_t> n_prefix_refused{0};  // cached prefixes that turned out not to be whole
-    std::atomic<uint64_t> n_tokens_max{0};      // longest sequence seen
+    std::array<std::atomic<uint64_t>, n_control_actions> n_controls{};  // that succeeded, by action
+    std::atomic<uint64_t> n_controls_refused{0};                        // by the request's state or a limit
+    std::atomic<uint64_t> n_tokens_max{0};                              // longest sequence seen
     std::atomic<int64_t> n_running{0};
     std::atomic<int64_t> n_queued{0};
 

@@ -42,6 +42,8 @@ std::string params_json(const server_params & params) {
         {"max_body_bytes", params.max_body_bytes},
         {"shutdown_timeout", params.shutdown_timeout},
         {"write_timeout", params.write_timeout},
+        {"pause_timeout", params.pause_timeout},
+        {"max_paused", params.max_paused},
         {"stream_buffer_bytes", params.stream_buffer_bytes},
     };
     return json.dump_safe();

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <ctime>
+#include <iterator>
 #include <limits>
 
 #include "chat_parser.h"
@@ -139,8 +140,9 @@ prepared_request prepare(const std::shared_ptr<const model> & model, chat_reques
     take_settings(*model, request, limits, request.stream || dialect == dialect::deltas, params);
     set_grammar(*model, request, session, params.sampling);
     params.reasoning = make_reasoning_params(*model, tags_of(request, session), request.reasoning);
-    params.stop.insert(params.stop.end(), session.additional_stops().begin(), session.additional_stops().end());
-    params.stop.erase(std::remove(params.stop.begin(), params.stop.end(), std::string()), params.stop.end());
+    std::remove_copy(session.additional_stops().begin(), session.additional_stops().end(),
+                     std::back_inserter(params.template_stop), std::string());
+    params.stop.insert(params.stop.end(), params.template_stop.begin(), params.template_stop.end());
 
     prepared.writer = make_writer(model, request, session, dialect, prepared.id);
     return prepared;

@@ -19,8 +19,9 @@ namespace pyllama {
 struct generation_params {
     common_params_sampling sampling;  // with grammar, triggers, preserved tokens, logit bias, seed resolved
     int32_t n_predict = -1;           // most tokens to generate; -1 = until the context is full
-    std::vector<std::string> stop;    // non-empty strings
-    int32_t n_logprobs = -1;          // -1 = none wanted; otherwise how many alternatives per token (0-20)
+    std::vector<std::string> stop;    // non-empty strings, the client's and the template's
+    std::vector<std::string> template_stop;
+    int32_t n_logprobs = -1;  // -1 = none wanted; otherwise how many alternatives per token (0-20)
     bool cache_prompt = true;
     int32_t id_slot = -1;              // a particular slot, or any
     int64_t t_max_predict_ms = -1;     // a time limit on generation, -1 = none
@@ -41,7 +42,8 @@ enum class dialect {
 };
 
 struct prepared_request {
-    std::string id;  // "chatcmpl-..."
+    std::string id;     // "chatcmpl-..."
+    std::string owner;  // whose request it is: an API key, or anybody
     bool stream = false;
     std::vector<llama_token> tokens;
     generation_params params;

@@ -26,15 +26,18 @@ void check_size(const model & model, const std::string & text, int32_t n_ctx) {
     }
 }
 
+void limit_memory(common_params_sampling & sampling, int32_t n_ctx_slot) {
+    sampling.penalty_last_n = std::min(sampling.penalty_last_n, n_ctx_slot);
+    sampling.dry_penalty_last_n = std::min(sampling.dry_penalty_last_n, n_ctx_slot);
+}
+
 void take_settings(const model & model, generation_request & request, const prompt_limits & limits, bool streams,
                    generation_params & params) {
     params.sampling = std::move(request.sampling);
     if (request.random_seed) {
         params.sampling.seed = random_seed();
     }
-    // The samplers allocate what they are told to remember, and no more than a context can be remembered.
-    params.sampling.penalty_last_n = std::min(params.sampling.penalty_last_n, limits.n_ctx_slot);
-    params.sampling.dry_penalty_last_n = std::min(params.sampling.dry_penalty_last_n, limits.n_ctx_slot);
+    limit_memory(params.sampling, limits.n_ctx_slot);
     params.n_predict = request.n_predict;
     params.n_logprobs = request.n_logprobs;
     params.cache_prompt = request.cache_prompt;

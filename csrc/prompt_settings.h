@@ -16,6 +16,9 @@ void require_compilable(const std::string & schema, const std::string & field);
 // Throws for a text that is far too long to tokenise, with the least number of tokens it could have.
 void check_size(const model & model, const std::string & text, int32_t n_ctx);
 
+// The samplers allocate what they are told to remember, and no more than a context can be remembered.
+void limit_memory(common_params_sampling & sampling, int32_t n_ctx_slot);
+
 // Moves the request's fields into the slot's parameters. `streams`: the client reads while it is generated.
 void take_settings(const model & model, generation_request & request, const prompt_limits & limits, bool streams,
                    generation_params & params);

@@ -74,6 +74,46 @@ constexpr plain_field plain_fields[] = {
     {"reasoning_budget_tokens", plain_field::integer, -1, int32_max, SET(r.reasoning.budget = static_cast<int32_t>(v))},
 };
 
+// Of the table, what may change while a request runs.
+constexpr const char * changeable[] = {
+    "max_tokens",
+    "max_completion_tokens",
+    "n_predict",
+    "t_max_predict_ms",
+    "temperature",
+    "dynatemp_range",
+    "dynatemp_exponent",
+    "top_k",
+    "top_p",
+    "min_p",
+    "typical_p",
+    "top_n_sigma",
+    "xtc_probability",
+    "xtc_threshold",
+    "repeat_last_n",
+    "repeat_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+    "dry_multiplier",
+    "dry_base",
+    "dry_allowed_length",
+    "dry_penalty_last_n",
+    "mirostat",
+    "mirostat_tau",
+    "mirostat_eta",
+    "adaptive_target",
+    "adaptive_decay",
+    "min_keep",
+    "ignore_eos",
+};
+// And of the fields with a function of their own.
+constexpr const char * changeable_lists[] = {"seed", "stop", "logit_bias", "samplers", "dry_sequence_breakers"};
+
+template <size_t n>
+bool is_one_of(const std::string & name, const char * const (&names)[n]) {
+    return std::find(std::begin(names), std::end(names), name) != std::end(names);
+}
+
 #undef SAMPLING_FLOAT
 #undef SAMPLING_INT
 #undef SET
@@ -287,6 +327,39 @@ void read_plain_fields(const model & model, const common_json & body, generation
     request.sampling.n_probs = std::max(request.n_logprobs, 0);
     read_seed(body, request);
     read_stop(model, body, request);
+    read_logit_bias(model, body, request);
+    read_samplers(body, request);
+    read_sequence_breakers(body, request);
+}
+
+void read_changes(const model & model, const common_json & body, generation_request & request) {
+    constexpr const char * not_fields[] = {"id", "action", "choice", "model"};
+    bool any = false;
+    for (const auto & entry : body.items()) {
+        const std::string name = entry.k;
+        if (is_one_of(name, not_fields)) {
+            continue;
+        }
+        if (!is_one_of(name, changeable) && !is_one_of(name, changeable_lists)) {
+            throw bad_request("'" + name + "' is nothing that can change while a completion runs", name);
+        }
+        any = any || !entry.v.is_null();
+    }
+    if (!any) {
+        throw bad_request("the action 'sampling' needs a field to change, such as 'temperature'", "action");
+    }
+    for (const plain_field & field : plain_fields) {
+        const common_json * value = is_one_of(field.name, changeable) ? find_field(body, field.name) : nullptr;
+        if (value != nullptr) {
+            field.set(request, read_plain(field, *value));
+        }
+    }
+    if (find_field(body, "seed") != nullptr) {
+        read_seed(body, request);
+    }
+    if (find_field(body, "stop") != nullptr) {
+        read_stop(model, body, request);
+    }
     read_logit_bias(model, body, request);
     read_samplers(body, request);
     read_sequence_breakers(body, request);

@@ -53,7 +53,8 @@ std::vector<chunk> scheduler::next(std::vector<slot> & slots) {
         switch (candidate.state()) {
             case slot_state::decode: decoding.push_back(&candidate); break;
             case slot_state::prefill: prefilling.push_back(&candidate); break;
-            case slot_state::idle: break;
+            case slot_state::idle:
+            case slot_state::paused: break;
         }
     }
     std::sort(prefilling.begin(), prefilling.end(),

@@ -35,6 +35,12 @@ const own_flag own_flags[] = {
     {"--write-timeout", "PYLLAMA_WRITE_TIMEOUT",
      "seconds a client may take nothing of its answer before it is dropped (default: 60)",
      [](server_params & p, double v) { p.write_timeout = v; }, 0.001},
+    {"--pause-timeout", "PYLLAMA_PAUSE_TIMEOUT",
+     "seconds after which a paused completion goes on by itself (default: 300)",
+     [](server_params & p, double v) { p.pause_timeout = std::min(v, 1e9); }, 0.001},
+    {"--max-paused", "PYLLAMA_MAX_PAUSED",
+     "completions of one API key that may be paused at the same time (default: all slots but one, at least one)",
+     [](server_params & p, double v) { p.max_paused = static_cast<int32_t>(std::min(v, 1e9)); }, 0},
     {"--stream-buffer", "PYLLAMA_STREAM_BUFFER", "bytes of a stream that are kept for its readers (default: 4194304)",
      [](server_params & p, double v) { p.stream_buffer_bytes = static_cast<int64_t>(v); }, 4096},
 };

@@ -18,6 +18,8 @@ struct server_params {
     int64_t max_body_bytes = 32 * 1024 * 1024;      // of an HTTP request
     double shutdown_timeout = 10;                   // seconds that running requests get on SIGTERM
     double write_timeout = 60;                      // seconds a client may take nothing of its answer
+    double pause_timeout = 300;                     // seconds after which a paused completion goes on
+    int32_t max_paused = -1;                        // completions of one API key; -1 = all slots but one
     int64_t stream_buffer_bytes = 4 * 1024 * 1024;  // ring buffer of one stream
 };
 

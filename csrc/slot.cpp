@@ -8,6 +8,9 @@ slot_state slot::state() const {
     if (!running) {
         return slot_state::idle;
     }
+    if (running->paused()) {
+        return slot_state::paused;
+    }
     return prefilling() ? slot_state::prefill : slot_state::decode;
 }
 

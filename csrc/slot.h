@@ -1,6 +1,7 @@
 // A slot: one sequence of the KV cache, and the generation that runs in it, if any. Engine thread only.
 //
 //   idle --assign--> prefill --last prompt token decoded--> decode --> idle
+//                       \--pause--> paused --resume--/  (from and to either)
 //
 // Decoding takes one token a step, and with it all the text that was forced since the last one.
 //
@@ -16,7 +17,7 @@
 
 namespace pyllama {
 
-enum class slot_state { idle, prefill, decode };
+enum class slot_state { idle, prefill, decode, paused };
 
 struct slot {
     int32_t id = 0;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <string>
 
 #include "sampler_chain.h"
 
@@ -30,6 +31,12 @@ std::vector<llama_logit_bias> merged_biases(const llama_vocab * vocab, const com
         }
     }
     return merged;
+}
+
+// Whether the chain ends with the sampler that draws from the distribution.
+bool draws_last(llama_sampler * chain) {
+    const std::string name = llama_sampler_name(llama_sampler_chain_get(chain, llama_sampler_chain_n(chain) - 1));
+    return name.size() >= 4 && name.compare(name.size() - 4, 4, "dist") == 0;
 }
 
 bool larger(const llama_token_data & a, const llama_token_data & b) {
@@ -206,6 +213,22 @@ bool slot_sampler::force(const llama_tokens & tokens) {
         llama_sampler_accept(chain_.get(), token);
     }
     return true;
+}
+
+void slot_sampler::take_chain(slot_sampler & fresh, const std::vector<llama_token> & said, bool reseed) {
+    for (const llama_token token : said) {
+        llama_sampler_accept(fresh.chain_.get(), token);
+    }
+    if (!reseed && draws_last(chain_.get()) && draws_last(fresh.chain_.get())) {
+        const int last = llama_sampler_chain_n(fresh.chain_.get()) - 1;
+        llama_sampler_free(llama_sampler_chain_remove(fresh.chain_.get(), last));
+        llama_sampler * drawing = llama_sampler_chain_remove(chain_.get(), llama_sampler_chain_n(chain_.get()) - 1);
+        llama_sampler_chain_add(fresh.chain_.get(), drawing);
+    }
+    chain_ = std::move(fresh.chain_);
+    greedy_ = fresh.greedy_;
+    first_top_k_ = fresh.first_top_k_;
+    biases_ = std::move(fresh.biases_);
 }
 
 piece_logprobs slot_sampler::logprobs(const float * row, llama_token token, int32_t n_top) {

@@ -30,6 +30,10 @@ class slot_sampler {
     // samplers do not move. False, with nothing changed, when the grammar does not allow them.
     bool force(const llama_tokens & tokens);
 
+    // Takes over another's chain and biases, and tells them the tokens said so far. Keeps the grammar and the
+    // reasoning, and unless `reseed`, what draws the random numbers.
+    void take_chain(slot_sampler & fresh, const std::vector<llama_token> & said, bool reseed);
+
     // The chosen token's and the n_top likeliest tokens' logprobs, of the row as the model gave it.
     piece_logprobs logprobs(const float * row, llama_token token, int32_t n_top);
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <exception>
+#include <iterator>
 #include <new>
 #include <utility>
 
@@ -245,7 +246,7 @@ void channel::write(events & taken, session_sink & sink) {
         writer_->progress(*taken.progress, sink);
     }
     if (!taken.pieces.empty()) {
-        writer_->pieces(taken.pieces, sink);
+        write_pieces(taken.pieces, sink);
     }
     if (taken.result) {
         writer_->finish(*taken.result, sink);
@@ -255,6 +256,27 @@ void channel::write(events & taken, session_sink & sink) {
             writer_->fail(*taken.failure, sink);
         }
         end(std::move(taken.failure));
+    }
+}
+
+// Text in as few calls as the notes between it allow.
+void channel::write_pieces(std::vector<piece> & pieces, session_sink & sink) {
+    const auto is_note = [](const piece & each) { return each.control != nullptr; };
+    auto next = std::find_if(pieces.begin(), pieces.end(), is_note);
+    if (next == pieces.end()) {
+        writer_->pieces(pieces, sink);
+        return;
+    }
+    for (auto begin = pieces.begin();; next = std::find_if(begin, pieces.end(), is_note)) {
+        std::vector<piece> run(std::make_move_iterator(begin), std::make_move_iterator(next));
+        if (!run.empty()) {
+            writer_->pieces(run, sink);
+        }
+        if (next == pieces.end()) {
+            return;
+        }
+        writer_->control(*next->control, sink);
+        begin = std::next(next);
     }
 }
 

@@ -117,6 +117,7 @@ class channel {
 
     bool mark_dirty();
     void write(events & taken, session_sink & sink);
+    void write_pieces(std::vector<piece> & pieces, session_sink & sink);
     void start_writer(session_sink & sink);
     void give_up(error reason, session_sink & sink);
     void end(std::optional<error> failure);

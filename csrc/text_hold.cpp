@@ -18,10 +18,18 @@ size_t incomplete_utf8_tail(std::string_view text) {
     return 0;
 }
 
-text_hold::text_hold(std::vector<std::string> stop) : stop_(std::move(stop)) {
+text_hold::text_hold(std::vector<std::string> stop) {
+    std::vector<piece> nothing;
+    set_stop(std::move(stop), nothing);
+}
+
+void text_hold::set_stop(std::vector<std::string> stop, std::vector<piece> & released) {
+    stop_ = std::move(stop);
+    longest_ = 0;
     for (const auto & word : stop_) {
         longest_ = std::max(longest_, word.size());
     }
+    release_until(held_from(), released);
 }
 
 const std::string * text_hold::find_stop(size_t from, size_t & at) const {
@@ -80,6 +88,11 @@ const std::string * text_hold::add(piece && next, std::vector<piece> & released)
             cut.text.resize(at);
             released.push_back(std::move(cut));
         }
+        for (piece & left : held_) {
+            if (left.control) {
+                released.push_back(std::move(left));
+            }
+        }
         held_.clear();
         text_.clear();
         return found;
@@ -92,6 +105,10 @@ void text_hold::pass(piece && next, std::vector<piece> & released) {
     text_ += next.text;
     held_.push_back(std::move(next));
     release_until(text_.size() - incomplete_utf8_tail(text_), released);
+}
+
+void text_hold::add_note(piece && note, std::vector<piece> & released) {
+    (held_.empty() ? released : held_).push_back(std::move(note));
 }
 
 void text_hold::flush(std::vector<piece> & released) {

@@ -26,8 +26,13 @@ class text_hold {
     // sampled after it begins anew.
     void pass(piece && next, std::vector<piece> & released);
 
+    // Other stop strings from now on.
+    void set_stop(std::vector<std::string> stop, std::vector<piece> & released);
+
     // Whether the text so far ends with a whole character.
     bool complete() const { return incomplete_utf8_tail(text_) == 0; }
+    // Puts a piece without text behind what is held, which is never lost: a stop string takes only text with it.
+    void add_note(piece && note, std::vector<piece> & released);
 
     // The request ended without a stop string: everything still held is released. An incomplete character
     // stays in the text; the writer turns it into U+FFFD.

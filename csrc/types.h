@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "control_result.h"
 #include "errors.h"
 #include "llama.h"
 
@@ -37,12 +38,13 @@ struct generation_timings {
 };
 
 // One token's text, released by the slot: complete UTF-8 characters wherever the token stream allows it, and
-// nothing of a stop string.
+// nothing of a stop string. Or the note of a control between two tokens.
 struct piece {
     llama_token token = LLAMA_TOKEN_NULL;
     std::string text;
     std::unique_ptr<piece_logprobs> logprobs;     // null unless the request asked
     std::unique_ptr<generation_timings> timings;  // up to this token; null unless the request asked
+    std::unique_ptr<control_note> control;        // instead of a token and text: a control took effect here
 };
 
 // How much of the prompt is in the KV cache.
@@ -56,6 +58,7 @@ struct prefill_progress {
 struct generation_result {
     finish_reason reason = finish_reason::stop;
     std::string stop_string;  // the stop string that matched, empty when none did
+    bool cut = false;         // a control ended it: the text may stop anywhere
     int32_t n_prompt_tokens = 0;
     int32_t n_reasoning_tokens = 0;
     int32_t id_slot = -1;    // where it ran last

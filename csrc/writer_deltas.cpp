@@ -1,5 +1,6 @@
 #include "writer_deltas.h"
 
+#include "control_json.h"
 #include "json_text.h"
 
 namespace pyllama {
@@ -44,6 +45,13 @@ void writer_deltas::write(const chat_delta & delta, frame_sink & sink) {
         logprobs_.clear();
     }
     line_ += timings_;
+    line_ += "}\n";
+    sink.frame(line_);
+}
+
+void writer_deltas::write_control(const control_note & note, frame_sink & sink) {
+    line_ = R"({"type":"control","control":)";
+    append_control_note(line_, note);
     line_ += "}\n";
     sink.frame(line_);
 }

@@ -2,6 +2,7 @@
 //
 //   {"type":"start","id":...}
 //   {"type":"delta","reasoning":...,"content":...,"tool_calls":[...],"logprobs":[...]}   only the members present
+//   {"type":"control","control":{...}}                                                    a control took effect here
 //   {"type":"finish","finish_reason":...,"usage":{...},"timings":{...},"stop_string":...}
 //   {"type":"error","error":{...}}                                                        instead of finish
 #pragma once
@@ -22,6 +23,7 @@ class writer_deltas : public delta_writer {
 
   private:
     void write(const chat_delta & delta, frame_sink & sink) override;
+    void write_control(const control_note & note, frame_sink & sink) override;
 
     std::string line_;  // reused
 };

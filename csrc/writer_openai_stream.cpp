@@ -1,5 +1,6 @@
 #include "writer_openai_stream.h"
 
+#include "control_json.h"
 #include "json_text.h"
 #include "sse.h"
 
@@ -64,6 +65,16 @@ void writer_openai_stream::write(const chat_delta & delta, frame_sink & sink) {
         chunk_.append("]");
         close_chunk(sink);
     }
+}
+
+void writer_openai_stream::write_control(const control_note & note, frame_sink & sink) {
+    chunk_.assign(sse::data_prefix)
+        .append(R"({"choices":[{"finish_reason":null,"index":0,"delta":{}}])")
+        .append(members_)
+        .append(",\"control\":");
+    append_control_note(chunk_, note);
+    chunk_.append("}").append(sse::event_end);
+    sink.frame(chunk_);
 }
 
 void writer_openai_stream::finish(const generation_result & result, frame_sink & sink) {

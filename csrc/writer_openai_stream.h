@@ -1,6 +1,6 @@
 // OpenAI's chat.completion.chunk events, as llama-server sends them:
 //
-//   role chunk, (reasoning | content | tool call chunks)*, finish chunk, [usage chunk], [DONE]
+//   role chunk, (reasoning | content | tool call | control chunks)*, finish chunk, [usage chunk], [DONE]
 //
 // or, from any point on, one error event and nothing after it.
 #pragma once
@@ -21,6 +21,7 @@ class writer_openai_stream : public delta_writer {
 
   private:
     void write(const chat_delta & delta, frame_sink & sink) override;
+    void write_control(const control_note & note, frame_sink & sink) override;
     void open_chunk();
     void close_chunk(frame_sink & sink);
     std::string take_logprobs();

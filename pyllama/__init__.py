@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from pyllama.samplers import Candidates, Sampler
     from pyllama.stream import (
         Completion,
+        ControlResult,
         Delta,
         Prefill,
         Stream,
@@ -63,6 +64,7 @@ __all__ = [
     "ContextFullError",
     "ContextLengthError",
     "ContextPerf",
+    "ControlResult",
     "DecodeCancelledError",
     "Delta",
     "Engine",
@@ -109,6 +111,7 @@ _SOURCES = {
     "Completion": "pyllama.stream",
     "Context": _CORE,
     "ContextPerf": "pyllama.records",
+    "ControlResult": "pyllama.stream",
     "Delta": "pyllama.stream",
     "Engine": "pyllama.engine",
     "LogitsView": _CORE,

@@ -14,6 +14,7 @@ import os
 import selectors
 import threading
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -109,6 +110,30 @@ class LoopNotifier:
     def forget(self, watch: Watch) -> None:
         """Drop a watch; idempotent."""
         self._watches.pop(watch.key, None)
+
+    async def control(self, stream: _llama.Stream, request: _llama.ControlRequest) -> bytes:
+        """Post a control to a stream of the core and return its answer, as JSON.
+
+        Raises:
+            InvalidRequestError: The request has no such choice.
+            EngineBusyError: Too many controls of the completion are waiting.
+        """
+        watch = self.watch()
+        post = partial(stream.control, request, self.waker, watch.key)
+        try:
+            if request.builds:
+                import anyio.to_thread
+
+                ticket = await anyio.to_thread.run_sync(post)
+            else:
+                ticket = post()
+            while not (answer := ticket.answer()):
+                if self._closed:
+                    raise ClosedError("the event loop's notifier is closed")
+                await watch.wait()
+            return answer
+        finally:
+            self.forget(watch)
 
     def close(self) -> None:
         """Stop watching the descriptor; idempotent. Waiting tasks are woken once more."""
@@ -224,6 +249,10 @@ class StreamReader:
             self.finished = True
             raise
         return data
+
+    async def control(self, request: _llama.ControlRequest) -> bytes:
+        """As LoopNotifier.control, for this stream."""
+        return await self._notifier.control(self.stream, request)
 
     def close(self) -> None:
         """End the subscription; idempotent. The request itself goes on."""

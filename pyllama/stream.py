@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Completion",
+    "ControlResult",
     "Delta",
     "Prefill",
     "Stream",
@@ -94,10 +95,32 @@ class Prefill:
 
 
 @dataclass(frozen=True, slots=True)
+class ControlResult:
+    """What a control did.
+
+    ``success`` with ``applied`` False: it waits for its moment. ``state`` is where the request is now:
+    "queued", "prefill", "reasoning", "content" or "finished", None for one that allows no control.
+    ``position`` counts the tokens of the answer before the first one that is concerned, None while nothing
+    is. ``message`` says why there is no success. With several choices, ``choices`` has a result for each.
+    """
+
+    success: bool
+    applied: bool = False
+    state: str | None = None
+    paused: bool = False
+    position: int | None = None
+    event_id: int | None = None
+    message: str | None = None
+    action: str | None = None
+    choices: tuple[ControlResult, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Delta:
     """What is new since the last delta; the last one brings ``finish_reason``, ``usage`` and ``timings``.
 
     With the option ``return_progress``, deltas with ``prefill`` and nothing else come first.
+    ``control`` tells of a control that took effect after all the text before this delta.
     """
 
     content: str = ""
@@ -109,6 +132,7 @@ class Delta:
     usage: Usage | None = None
     timings: Timings | None = None
     prefill: Prefill | None = None
+    control: ControlResult | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +215,25 @@ class Stream(StreamBase):
             pass
         return _collect(self.id, self._seen)
 
+    async def control(self, action: str, **fields: Any) -> ControlResult:
+        """Steer the request while it runs, and return what that did.
+
+        It is applied between two tokens, whatever else the engine has to do. Needs
+        ``reasoning_control=True`` in ``Engine.chat``; without it, and after the end, the result has
+        ``success`` False.
+
+        Args:
+            action: "reasoning_end", "reasoning_budget", "pause", "resume", "stop" or "sampling".
+            fields: For the budget ``tokens``: a number, ``"+32"`` for more, None for no limit. For sampling
+                what is to change: ``temperature``, ``top_p``, ``max_tokens``, ``stop`` and the like. For all
+                ``choice``, the index of one of several choices; default all.
+
+        Raises:
+            InvalidRequestError: The action is unknown, or a field is wrong.
+            EngineBusyError: Too many controls of this request are waiting.
+        """
+        return parse_control(await self._reader.control(control_request(action, fields)))
+
     async def aclose(self) -> None:
         """Cancel the request if it still runs, and let go of the stream; idempotent."""
         self._leave()
@@ -259,13 +302,14 @@ class _Iteration:
 
 
 # Of the lines of the core's "deltas" dialect; an error raises when the stream has ended.
-_DELTA_LINES = frozenset({"delta", "progress", "finish"})
+_DELTA_LINES = frozenset({"delta", "progress", "control", "finish"})
 
 
 def _parse(line: Mapping[str, Any]) -> Delta:
     usage = line.get("usage")
     timings = line.get("timings")
     prefill = line.get("prompt_progress")
+    control = line.get("control")
     return Delta(
         content=line.get("content", ""),
         reasoning=line.get("reasoning", ""),
@@ -276,7 +320,25 @@ def _parse(line: Mapping[str, Any]) -> Delta:
         usage=None if usage is None else _parse_usage(usage),
         timings=None if timings is None else _parse_timings(timings),
         prefill=None if prefill is None else _parse_prefill(prefill),
+        control=None if control is None else _parse_control({"success": control["applied"], **control}),
     )
+
+
+def control_request(action: str, fields: Mapping[str, Any]) -> _llama.ControlRequest:
+    """Return a control as the core takes it. Raises InvalidRequestError and UnsupportedError."""
+    from pyllama._core import _llama
+
+    return _llama.ControlRequest(json.dumps({**fields, "action": action}).encode(), in_process=True)
+
+
+def parse_control(answer: bytes) -> ControlResult:
+    """Return the core's answer to a control."""
+    return _parse_control(json.loads(answer))
+
+
+def _parse_control(value: Mapping[str, Any]) -> ControlResult:
+    choices = tuple(_parse_control(choice) for choice in value.get("choices", ()))
+    return ControlResult(**{**value, "choices": choices})
 
 
 def _parse_tool_call(call: Mapping[str, Any]) -> ToolCallDelta:

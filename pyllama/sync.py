@@ -20,7 +20,15 @@ from pyllama.engine_base import EngineBase, stream_body, template_body
 from pyllama.errors import ClosedError
 from pyllama.loading import EngineHandle
 from pyllama.loop import read_new
-from pyllama.stream import Completion, Delta, StreamBase, _collect
+from pyllama.stream import (
+    Completion,
+    ControlResult,
+    Delta,
+    StreamBase,
+    _collect,
+    control_request,
+    parse_control,
+)
 
 if TYPE_CHECKING:
     from pyllama._core import _llama
@@ -198,6 +206,20 @@ class SyncStream(StreamBase):
         while self._wait(None):
             self._take()
         return _collect(self.id, self._seen)
+
+    def control(self, action: str, **fields: Any) -> ControlResult:
+        """Steer the request while it runs, as Stream.control does; any thread may call it."""
+        from pyllama._core import _llama
+
+        waker = _llama.Waker()
+        try:
+            ticket = self._stream.control(control_request(action, fields), waker, 0)
+            while not (answer := ticket.answer()):
+                _wait_readable(waker.fd, None)
+                waker.drain()
+            return parse_control(answer)
+        finally:
+            waker.close()
 
     def close(self) -> None:
         """Cancel the request if it still runs, and let go of the stream; idempotent."""

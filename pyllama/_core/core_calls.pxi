@@ -95,6 +95,23 @@ cdef extern from "engine.h" namespace "pyllama" nogil:
         int n_ctx_slot() const
         int n_slots() const
 
+cdef extern from "control_facade.h" namespace "pyllama" nogil:
+    cdef cppclass c_control_request "pyllama::control_request":
+        pass
+
+    cdef cppclass c_control_ticket "pyllama::control_ticket":
+        pass
+
+    shared_ptr[c_control_request] c_read_control "pyllama::read_control"(
+        const string & body, cbool in_process) except +raise_captured
+    string c_completion_id "pyllama::completion_id"(const c_control_request & request)
+    cbool c_builds_samplers "pyllama::builds_samplers"(const c_control_request & request)
+    shared_ptr[c_control_ticket] c_post_control "pyllama::post_control"(
+        c_engine & target, const c_submitted & handle, const c_control_request & request,
+        const shared_ptr[c_waker] & wakes, uint64_t key) except +raise_captured
+    string c_control_answer "pyllama::control_answer_of"(
+        const c_control_ticket & ticket, cbool in_process) except +raise_captured
+
 cdef extern from "engine_facade.h" namespace "pyllama" nogil:
     shared_ptr[c_engine] c_make_engine "pyllama::make_engine"(
         const c_server_params & params, c_load_progress & progress) except +raise_captured
@@ -105,7 +122,8 @@ cdef extern from "engine_facade.h" namespace "pyllama" nogil:
     string c_answer_text "pyllama::answer_text"(
         c_engine & target, c_text_request kind, const string & body) except +raise_captured
     string c_content_type "pyllama::content_type"(const c_prepared_request & prepared)
-    c_submitted c_submit "pyllama::submit"(c_engine & target, c_prepared_request & prepared) except +raise_captured
+    c_submitted c_submit "pyllama::submit"(
+        c_engine & target, c_prepared_request & prepared, const string & owner) except +raise_captured
     string c_metrics_json "pyllama::metrics_json"(c_engine & target) except +raise_captured
     string c_slots_json "pyllama::slots_json"(c_engine & target) except +raise_captured
     string c_props_json "pyllama::props_json"(c_engine & target) except +raise_captured

@@ -174,12 +174,13 @@ cdef class Engine:
         body = _json.dumps({"tokens": [int(token) for token in tokens]}).encode()
         return _json.loads(self.answer_text("detokenize", body))["content"]
 
-    def submit(self, Prepared prepared not None, Waker waker=None, uint64_t key=0) -> Stream:
+    def submit(self, Prepared prepared not None, Waker waker=None, uint64_t key=0, bytes owner=b"") -> Stream:
         """Queue a prepared request; its stream exists from now on. Never waits for a step.
 
-        With a waker, ``key`` is marked there on each change. Raises EngineBusyError when the queue is full and
-        EngineUnavailableError after shutdown().
+        With a waker, ``key`` is marked there on each change. ``owner`` says whose paused requests count together.
+        Raises EngineBusyError when the queue is full and EngineUnavailableError after shutdown().
         """
+        cdef string whose = owner
         cdef shared_ptr[c_engine] engine
         cdef c_submitted made
         cdef c_prepared_request * request
@@ -187,7 +188,7 @@ cdef class Engine:
         request = prepared.alive()
         engine = self.handle
         with nogil:
-            made = c_submit(deref(engine), deref(request))
+            made = c_submit(deref(engine), deref(request), whose)
         prepared.handle.reset()
         cdef Stream stream = Stream.__new__(Stream)
         stream.handle = made

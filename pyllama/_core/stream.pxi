@@ -33,6 +33,51 @@ cdef class Waker:
         deref(self.handle).close()
 
 
+cdef class ControlRequest:
+    """What a control request's JSON asks for. Raises InvalidRequestError and UnsupportedError.
+
+    ``in_process``: no completion is named, and the answer tells of a finished request as well.
+    """
+
+    cdef shared_ptr[c_control_request] handle
+    cdef bint in_process
+
+    def __init__(self, bytes body not None, *, bint in_process=False) -> None:
+        cdef string text = body
+        cdef shared_ptr[c_control_request] made
+        with nogil:
+            made = c_read_control(text, in_process)
+        self.handle = made
+        self.in_process = in_process
+
+    @property
+    def id(self) -> str:
+        """The completion it is for."""
+        return _text(c_completion_id(deref(self.handle)))
+
+    @property
+    def builds(self) -> bool:
+        """Whether posting it builds samplers, which can take milliseconds."""
+        return c_builds_samplers(deref(self.handle))
+
+
+cdef class ControlTicket:
+    """The receipt of a control that was posted. Made by Stream.control."""
+
+    cdef shared_ptr[c_control_ticket] handle
+    cdef bint in_process
+
+    def __init__(self) -> None:
+        raise TypeError("control tickets are made by Stream.control()")
+
+    def answer(self) -> bytes:
+        """Return the answer as JSON, empty while there is none.
+
+        Raises EngineBusyError when too many controls of the completion were waiting.
+        """
+        return c_control_answer(deref(self.handle), self.in_process)
+
+
 cdef class Stream:
     """One request's answer: bytes with absolute offsets, readable from its acceptance on.
 
@@ -90,6 +135,22 @@ cdef class Stream:
     def unsubscribe(self, Waker waker not None, uint64_t key) -> None:
         """End a subscription."""
         deref(self.handle.session).unsubscribe(waker.handle.get(), key)
+
+    def control(self, ControlRequest request not None, Waker waker=None, uint64_t key=0) -> ControlTicket:
+        """Post a control; it is applied before the next decode. Never waits.
+
+        With a waker, ``key`` is marked there once it is answered.
+        """
+        cdef shared_ptr[c_waker] wakes
+        cdef shared_ptr[c_control_ticket] made
+        if waker is not None:
+            wakes = waker.handle
+        with nogil:
+            made = c_post_control(deref(self.engine), self.handle, deref(request.handle), wakes, key)
+        cdef ControlTicket ticket = ControlTicket.__new__(ControlTicket)
+        ticket.handle = made
+        ticket.in_process = request.in_process
+        return ticket
 
     def cancel(self) -> None:
         """End the request before the next decode, wherever it is. Idempotent."""

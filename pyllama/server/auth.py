@@ -8,7 +8,10 @@ from collections.abc import Iterable
 
 from starlette.datastructures import Headers
 
-__all__ = ["ApiKeys"]
+__all__ = ["OWNER", "ApiKeys"]
+
+# Where the gate puts a request's owner into its scope, as bytes.
+OWNER = "pyllama.owner"
 
 
 class ApiKeys:
@@ -20,17 +23,20 @@ class ApiKeys:
     def __init__(self, keys: Iterable[str]) -> None:
         self._digests = [_digest(key.encode("utf-8", "surrogateescape")) for key in keys]
 
-    def allow(self, headers: Headers) -> bool:
-        """Whether ``Authorization: Bearer`` or ``X-Api-Key`` carries one of the keys."""
+    def owner(self, headers: Headers) -> bytes | None:
+        """Return whose request it is: a name for the key in ``Authorization: Bearer`` or ``X-Api-Key``.
+
+        Empty when there are no keys, None when it is none of them.
+        """
         if not self._digests:
-            return True
+            return b""
         given = headers.get("authorization") or headers.get("x-api-key") or ""
         # ASGI headers are bytes, which starlette shows as latin-1.
         digest = _digest(given.removeprefix("Bearer ").encode("latin-1"))
         found = False
         for known in self._digests:
             found |= hmac.compare_digest(known, digest)
-        return found
+        return digest if found else None
 
 
 def _digest(key: bytes) -> bytes:

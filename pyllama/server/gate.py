@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pyllama.server.auth import ApiKeys
+from pyllama.server.auth import OWNER, ApiKeys
 from pyllama.server.errors import answer_for
 from pyllama.server.state import ServerState
 
@@ -40,9 +40,10 @@ class Gate:
             await self._answer_preflight(send)
         elif not self._state.ready:
             await answer_for(503, self._state.unready_message).send(scope, send)
-        elif scope["path"] not in self._public and not self._keys.allow(headers):
+        elif (owner := self._keys.owner(headers)) is None and scope["path"] not in self._public:
             await answer_for(401, "Invalid API Key").send(scope, send)
         else:
+            scope[OWNER] = owner or b""
             await self._app(scope, receive, send)
 
     def _allowed_origin(self, origin: str) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import anyio
 from starlette.types import Receive, Scope, Send
 
+from pyllama.server.auth import OWNER
 from pyllama.server.exchange import ClientGoneError, Exchange
 from pyllama.server.responses import send_stream, send_whole
 from pyllama.server.state import ServerState
@@ -43,7 +44,7 @@ class GeneratingEndpoint:
         if exchange.gone:
             return
         streaming = prepared.stream
-        reader = self._state.submit(prepared)
+        reader = self._state.submit(prepared, exchange.scope[OWNER])
         del body
         if streaming:
             await send_stream(exchange, reader, settings)

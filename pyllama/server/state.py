@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 import anyio
 import anyio.to_thread
@@ -36,6 +37,8 @@ class ServerState:
         self._prepare_limiter = anyio.CapacityLimiter(_PREPARE_THREADS)
         self._n_running = 0
         self._idle = asyncio.Event()
+        # By owner and id, for as long as somebody reads them.
+        self._completions: WeakValueDictionary[tuple[bytes, str], StreamReader] = WeakValueDictionary()
         self._idle.set()
         self._draining = False
 
@@ -102,15 +105,21 @@ class ServerState:
             self.engine.answer_text, kind, body, limiter=self._prepare_limiter
         )
 
-    def submit(self, prepared: _llama.Prepared) -> StreamReader:
-        """Queue a prepared request and return the reader of its body."""
+    def submit(self, prepared: _llama.Prepared, owner: bytes = b"") -> StreamReader:
+        """Queue a prepared request of an owner (see ``ApiKeys.owner``) and return the reader of its body."""
         engine = self.engine
         if self._notifier is None:
             raise EngineUnavailableError(self.unready_message)
         watch = self._notifier.watch()
         try:
-            stream = engine.submit(prepared, self._notifier.waker, watch.key)
+            stream = engine.submit(prepared, self._notifier.waker, watch.key, owner)
         except BaseException:
             self._notifier.forget(watch)
             raise
-        return StreamReader(stream, self._notifier, watch)
+        reader = StreamReader(stream, self._notifier, watch)
+        self._completions[owner, stream.id] = reader
+        return reader
+
+    def completion(self, owner: bytes, completion_id: str) -> StreamReader | None:
+        """Return the reader of a running completion, None when this owner has none of that id."""
+        return self._completions.get((owner, completion_id))

@@ -1,6 +1,7 @@
 #include "engine_fixture.h"
 
 #include <algorithm>
+#include <climits>
 #include <random>
 
 #include "check.h"
@@ -23,6 +24,11 @@ void token_writer::pieces(std::vector<piece> & batch, frame_sink & sink) {
         }
     }
     sink.frame(text);
+}
+
+void token_writer::control(const control_note & note, frame_sink & sink) {
+    sink.frame(std::string("<") + control_action_names[static_cast<size_t>(note.action)] + " " +
+               std::to_string(note.result.position) + "> ");
 }
 
 void token_writer::finish(const generation_result & result, frame_sink & sink) {
@@ -146,6 +152,50 @@ std::string plain_loop(const std::vector<llama_token> & tokens, int n_predict, i
         next = {chosen};
     }
     return text + "length";
+}
+
+class step_gate::gated_decoder : public decoder {
+  public:
+    gated_decoder(const model & source, const common_params & params, step_gate & gate)
+        : decoder(source, params), gate_(gate) {}
+    decode_status decode(const std::vector<chunk> & plan) override {
+        gate_.pass();
+        return decoder::decode(plan);
+    }
+
+  private:
+    step_gate & gate_;
+};
+
+engine::decoder_factory step_gate::decoder() {
+    return [this](const model & source, const common_params & params) {
+        return std::make_unique<gated_decoder>(source, params, *this);
+    };
+}
+
+void step_gate::pass() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    ++n_begun_;
+    changed_.notify_all();
+    changed_.wait(lock, [this, mine = n_begun_] { return mine <= n_allowed_; });
+}
+
+void step_gate::run(int n) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    n_allowed_ += n;
+    changed_.notify_all();
+    changed_.wait(lock, [this] { return n_begun_ > n_allowed_; });
+}
+
+void step_gate::open() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    n_allowed_ = INT_MAX;
+    changed_.notify_all();
+}
+
+int step_gate::n_begun() const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return n_begun_;
 }
 
 void wait_until_idle(engine & target) {

@@ -1,7 +1,9 @@
 // An engine on the bundled model for tests, with requests made of tokens and answers read as tokens.
 #pragma once
 
+#include <condition_variable>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -13,12 +15,13 @@ using pyllama::engine;
 using pyllama::submitted;
 
 // Writes each piece as its token id and a space, progress as "<processed>/<total> ", a piece's timings as
-// "@<n_decoded> " after it; the end as the finish reason's name.
+// "@<n_decoded> " after it; a control as "<pause 17> " with its position; the end as the finish reason's name.
 class token_writer : public pyllama::frame_writer {
   public:
     void start(pyllama::frame_sink &) override {}
     void progress(const pyllama::prefill_progress & progress, pyllama::frame_sink & sink) override;
     void pieces(std::vector<pyllama::piece> & batch, pyllama::frame_sink & sink) override;
+    void control(const pyllama::control_note & note, pyllama::frame_sink & sink) override;
     void finish(const pyllama::generation_result & result, pyllama::frame_sink & sink) override;
     void fail(const pyllama::error & reason, pyllama::frame_sink & sink) override;
     std::string_view content_type() const override { return "text/plain"; }
@@ -43,6 +46,28 @@ void wait_for_bytes(const submitted & handle, uint64_t n_bytes);
 
 // The same request by a plain loop over llama_decode, one sequence, no engine.
 std::string plain_loop(const std::vector<llama_token> & prompt, int n_predict, int n_ctx);
+
+// Holds an engine's decodes back, so that a test can act while a step is running, and between two chosen ones.
+class step_gate {
+  public:
+    pyllama::engine::decoder_factory decoder();
+
+    // Lets n more decodes run and waits until the one after them has come. The engine must have that much to do.
+    void run(int n);
+    // Lets every decode run from now on.
+    void open();
+    // Decodes that have begun.
+    int n_begun() const;
+
+  private:
+    class gated_decoder;
+    void pass();
+
+    mutable std::mutex mutex_;
+    std::condition_variable changed_;
+    int n_begun_ = 0;
+    int n_allowed_ = 0;
+};
 
 // Waits until nothing runs and nothing is queued.
 void wait_until_idle(engine & target);

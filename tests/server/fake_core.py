@@ -62,8 +62,9 @@ class Prepared:
 class Stream:
     """Driven by the test: start(), append(), finish()."""
 
-    def __init__(self, prepared: Prepared, waker: Waker | None, key: int) -> None:
+    def __init__(self, prepared: Prepared, waker: Waker | None, key: int, owner: bytes = b"") -> None:
         self.id = "chatcmpl-fake"
+        self.owner = owner
         self.content_type = prepared.content_type
         self.state = "accepted"
         self.error: Exception | None = None
@@ -142,11 +143,13 @@ class Engine:
             raise InvalidRequestError("the body must be a JSON object")
         return Prepared(value)
 
-    def submit(self, prepared: Prepared, waker: Waker | None, key: int) -> Stream:
+    def submit(
+        self, prepared: Prepared, waker: Waker | None = None, key: int = 0, owner: bytes = b""
+    ) -> Stream:
         if self.refuse is not None:
             raise self.refuse
         prepared.take()
-        stream = Stream(prepared, waker, key)
+        stream = Stream(prepared, waker, key, owner)
         self.streams.append(stream)
         self.on_submit(stream)
         self.submitted.set()

@@ -62,8 +62,9 @@ async def test_metrics_need_the_flag() -> None:
         assert "llamacpp:prompt_tokens_total 12" in lines
         assert "llamacpp:prompt_tokens_seconds 24" in lines
         assert "llamacpp:n_busy_slots_per_decode 1.5" in lines
-        names = [line.split()[0] for line in lines if not line.startswith("#")]
-        assert len(names) == len(set(names))
+        series = [line.split()[0] for line in lines if not line.startswith("#")]
+        assert len(series) == len(set(series))
+        names = list(dict.fromkeys(name.split("{")[0] for name in series))
         assert [line.split()[2] for line in lines if line.startswith("# TYPE")] == names
         assert [line.split()[2] for line in lines if line.startswith("# HELP")] == names
 

@@ -43,8 +43,11 @@ _COUNTERS: tuple[tuple[str, str | None, str], ...] = (
     ("pyllama:requests_failed_total", "requests_failed", "Requests that ended with an error"),
     ("pyllama:requests_rejected_total", "requests_rejected", "Requests refused because the queue was full"),
     ("pyllama:requests_parked_total", "requests_parked", "Requests put back because the KV cache was full"),
+    ("pyllama:controls_refused_total", "controls_refused", "Controls that did not fit the request's state"),
     ("pyllama:prefix_refused_total", "prefix_refused", "Cached prefixes that turned out not to be whole"),
 )
+
+_CONTROL_ACTIONS = ("reasoning_end", "reasoning_budget", "pause", "resume", "stop", "sampling")
 
 
 def routes(state: ServerState) -> list[Route]:
@@ -74,6 +77,7 @@ class MetricsPage:
         lines: list[str] = []
         for name, key, text in _COUNTERS:
             _add(lines, "counter", name, text, 0 if key is None else now.get(key, 0))
+        lines += _controls(now)
         rates = (
             ("llamacpp:prompt_tokens_seconds", "prompt_tokens", "prompt_seconds", "Prompt tokens per second"),
             (
@@ -103,6 +107,14 @@ class MetricsPage:
         )
         self._last = dict(now)
         return "\n".join(lines) + "\n"
+
+
+def _controls(now: Mapping[str, float]) -> list[str]:
+    name = "pyllama:controls_total"
+    lines = [f"# HELP {name} Controls of running completions, by action", f"# TYPE {name} counter"]
+    for action in _CONTROL_ACTIONS:
+        lines.append(f'{name}{{action="{action}"}} {int(now.get("controls_" + action, 0))}')
+    return lines
 
 
 def _add(lines: list[str], kind: str, name: str, text: str, value: float) -> None:

@@ -1,0 +1,39 @@
+// What a control of a running generation did. Plain values: they travel from the engine thread to the caller and,
+// in a control_note, along the stream.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+
+namespace pyllama {
+
+enum class control_action { reasoning_end, reasoning_budget, pause, resume, stop, sampling };
+inline constexpr size_t n_control_actions = 6;
+
+// Their names on the wire, in the order of the enumeration.
+inline constexpr const char * control_action_names[n_control_actions] = {
+    "reasoning_end", "reasoning_budget", "pause", "resume", "stop", "sampling"};
+
+// Where a generation is, whether it is paused there or not.
+enum class request_state { queued, prefill, reasoning, content, finished };
+
+struct control_result {
+    bool success = false;
+    bool applied = false;  // it has taken effect; false with success: it will as soon as it can
+    bool brief = false;    // over HTTP, the message is all that is said
+    bool busy = false;     // refused because too many controls of this completion wait
+    std::optional<request_state> state;
+    bool paused = false;
+    int32_t position = -1;  // tokens of the answer before the first one it concerns; -1 while not applied
+    std::string message;    // why there is no success
+};
+
+// A control that took effect, at its place in the stream.
+struct control_note {
+    control_action action = control_action::stop;
+    control_result result;
+};
+
+}  // namespace pyllama

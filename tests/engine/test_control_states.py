@@ -1,0 +1,133 @@
+"""Random controls against a running engine, compared with a model of what a request can be in."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pyllama.engine import Engine
+from pyllama.stream import Completion, ControlResult, Delta, Stream
+
+QUESTIONS = ("What is 17 + 25?", "What is 61 + 18?", "What is 44 + 39?")
+MAX_PAUSED = 2
+
+# (request, what to do with it); "wait" takes the next delta of its stream.
+actions = st.sampled_from(["pause", "pause", "resume", "resume", "stop", "wait", "wait", "cancel"])
+steps = st.lists(st.tuples(st.integers(0, 3), actions), min_size=1, max_size=25)
+
+
+@dataclass
+class Model:
+    """One request as the test believes it to be."""
+
+    stream: Stream
+    question: str
+    iterator: AsyncIterator[Delta]
+    paused: bool = False
+    ended: str = ""  # how the test ended it
+    seen_finished: bool = False
+    position: int = 0
+    deltas: list[Delta] = field(default_factory=list)
+    controls: list[tuple[str, int | None]] = field(default_factory=list)
+
+    def check(self, action: str, result: ControlResult, n_paused: int) -> None:
+        """Check an answer against the state, and take it over."""
+        if result.state == "finished" and not result.success:
+            assert result == ControlResult(
+                False, state="finished", message="no active completion for this id"
+            )
+            assert not self.paused, "a paused request cannot end by itself"
+            self.seen_finished = True
+            return
+        assert not self.ended
+        assert not self.seen_finished
+        allowed = {
+            "pause": not self.paused and n_paused < MAX_PAUSED,
+            "resume": self.paused,
+            "stop": True,
+        }[action]
+        assert result.success == result.applied == allowed, (action, result)
+        assert (result.message is None) == allowed
+        if allowed:
+            assert result.position is not None
+            assert result.position >= self.position
+            assert not self.paused or result.position == self.position, "it went on while it was paused"
+            self.position = result.position
+            self.controls.append((action, result.position))
+            self.paused = action == "pause"
+        assert result.paused == self.paused
+        if action == "stop":
+            assert result.state == "finished"
+            self.ended = "stop"
+        else:
+            assert result.state in ("queued", "prefill", "reasoning", "content")
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@given(steps=steps)
+def test_random_controls(steps: list[tuple[int, str]]) -> None:
+    asyncio.run(play(steps))
+
+
+async def play(steps: list[tuple[int, str]]) -> None:
+    async with Engine(n_ctx=4096, n_parallel=2, n_threads=1, max_paused=MAX_PAUSED) as engine:
+        expected = {question: await (await chat(engine, question)).result() for question in QUESTIONS}
+        models: dict[int, Model] = {}
+        for index, action in steps:
+            if index not in models:
+                question = QUESTIONS[index % len(QUESTIONS)]
+                stream = await chat(engine, question, reasoning_control=True)
+                models[index] = Model(stream, question, aiter(stream))
+            await act(models, index, action)
+        for model in models.values():
+            if model.paused and not model.ended:
+                model.check("resume", await model.stream.control("resume"), 0)
+        for model in models.values():
+            model.deltas += [delta async for delta in model.iterator]
+            check_answer(model, expected[model.question])
+        slots = await engine.slots()
+        assert not any(slot["is_processing"] for slot in slots)
+        assert engine.metrics()["requests_queued"] == 0
+
+
+async def act(models: dict[int, Model], index: int, action: str) -> None:
+    model = models[index]
+    if action == "cancel":
+        model.stream.cancel()
+        model.paused = False
+        model.ended = model.ended or "cancel"
+    elif action == "wait":
+        # Nothing comes from one that is paused, or from a queued one behind paused ones.
+        if not any(other.paused for other in models.values()):
+            with contextlib.suppress(StopAsyncIteration):
+                model.deltas.append(await anext(model.iterator))
+    else:
+        n_paused = sum(other.paused for other in models.values())
+        model.check(action, await model.stream.control(action), n_paused)
+
+
+def check_answer(model: Model, expected: Completion) -> None:
+    notes = [delta.control for delta in model.deltas if delta.control is not None]
+    assert [(note.action, note.position) for note in notes] == model.controls
+    reasoning = "".join(delta.reasoning for delta in model.deltas)
+    content = "".join(delta.content for delta in model.deltas)
+    finish = model.deltas[-1]
+    if finish.finish_reason == "stop" and not model.ended:
+        assert (reasoning, content) == (expected.reasoning, expected.content)
+    else:
+        assert expected.reasoning.startswith(reasoning)
+        assert expected.content.startswith(content)
+        assert not content or reasoning == expected.reasoning
+    if model.ended == "stop":
+        assert finish.usage is not None
+        assert finish.usage.completion_tokens == model.position
+
+
+async def chat(engine: Engine, question: str, **options: Any) -> Stream:
+    return await engine.chat([{"role": "user", "content": question}], temperature=0, **options)
