@@ -10,8 +10,8 @@ namespace {
 // The chat parser recurses as deep as the text nests.
 constexpr size_t n_stack_bytes = size_t{64} * 1024 * 1024;
 
-// Below the engine thread and ggml's workers: one of them preempted at a barrier stalls the whole step.
-constexpr int render_niceness = 5;
+// It runs for some ten microseconds at a time, while ggml's workers have all the cores.
+constexpr uint32_t slice_us = 100;
 
 // A writer's wish, kept within reason: never a busy loop, never a deadline beyond what the clock can hold.
 constexpr double flush_ms_min = 1;
@@ -20,7 +20,7 @@ constexpr double flush_ms_max = 60'000;
 }  // namespace
 
 renderer::renderer() {
-    thread_ = named_thread({"pyllama-render", n_stack_bytes, render_niceness}, [this] { run(); });
+    thread_ = named_thread({"pyllama-render", n_stack_bytes, slice_us}, [this] { run(); });
 }
 
 renderer::~renderer() {

@@ -5,6 +5,7 @@
 #include <unistd.h>
 #ifdef __linux__
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #endif
 
 #include <algorithm>
@@ -34,22 +35,13 @@ void set_name(const std::string & name) {
 #endif
 }
 
-void add_niceness(int niceness) {
-#ifdef __linux__
-    if (niceness != 0) {
-        // On Linux PRIO_PROCESS with 0 is the calling thread; elsewhere it would be the whole process.
-        setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) + niceness);
-    }
-#else
-    static_cast<void>(niceness);
-#endif
-}
-
 // noexcept: an exception has nobody to go to, and unwinding through pthread's frames is undefined.
 void * run_body(void * raw) noexcept {
     const std::unique_ptr<start_arguments> arguments(static_cast<start_arguments *>(raw));
     set_name(arguments->options.name);
-    add_niceness(arguments->options.niceness);
+    if (arguments->options.slice_us != 0) {
+        set_time_slice(arguments->options.slice_us);
+    }
     arguments->body();
     return nullptr;
 }
@@ -71,6 +63,43 @@ sigset_t asynchronous_signals() {
 }
 
 }  // namespace
+
+#if defined(__linux__) && defined(SYS_sched_setattr)
+
+namespace {
+
+// The kernel's struct sched_attr in its first version; not every libc declares it.
+struct scheduling_attributes {
+    uint32_t size = sizeof(scheduling_attributes);
+    uint32_t policy = 0;  // SCHED_OTHER
+    uint64_t flags = 0;
+    int32_t nice = 0;
+    uint32_t priority = 0;
+    uint64_t runtime_ns = 0;  // the time slice of a thread without real-time policy
+    uint64_t deadline_ns = 0;
+    uint64_t period_ns = 0;
+};
+static_assert(sizeof(scheduling_attributes) == 48);
+
+constexpr uint64_t reset_on_fork = 1;
+
+}  // namespace
+
+void set_time_slice(uint32_t microseconds) {
+    scheduling_attributes attributes;
+    attributes.flags = reset_on_fork;
+    // On Linux PRIO_PROCESS with 0 is the calling thread.
+    attributes.nice = getpriority(PRIO_PROCESS, 0);
+    attributes.runtime_ns = uint64_t{microseconds} * 1000;
+    // A refusal (a sandbox, an old kernel) costs latency and nothing else.
+    syscall(SYS_sched_setattr, 0, &attributes, 0u);
+}
+
+#else
+
+void set_time_slice(uint32_t) {}
+
+#endif
 
 struct named_thread::handle {
     pthread_t id;

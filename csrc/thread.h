@@ -1,9 +1,10 @@
-// A thread with a name, a stack size and a priority: what the engine thread and the render thread are made of.
+// A thread with a name, a stack size and a time slice: what the engine thread and the render thread are made of.
 //
 // One owner at a time: the methods of one object are not to be called by two threads at once.
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -13,10 +14,13 @@ namespace pyllama {
 struct thread_options {
     std::string name;        // as debuggers and `top -H` show it; cut to what the system allows (Linux: 15 bytes)
     size_t stack_bytes = 0;  // 0 = the system's default. Reserved address space, not memory in use
-    // Added to the thread's nice value, so that ggml's workers win the cores they need. Linux only, where a
-    // thread has a nice value of its own; threads made by this thread inherit it. A refusal is ignored.
-    int niceness = 0;
+    uint32_t slice_us = 0;   // as set_time_slice(); 0 = the system's default
 };
+
+// Asks the scheduler to run the calling thread in short turns, so that it gets a core as soon as it wakes up
+// although ggml's workers keep them all busy: what it has to do is short, and a client waits for it. Linux 6.12
+// and newer; elsewhere nothing happens. Threads made by this thread have the default again.
+void set_time_slice(uint32_t microseconds);
 
 class named_thread {
   public:

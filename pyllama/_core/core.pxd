@@ -1,5 +1,5 @@
 # Our own headers (csrc/), as far as the bindings call them.
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libcpp cimport bool as cbool
 from libcpp.string cimport string
 from libcpp.vector cimport vector
@@ -41,3 +41,6 @@ cdef extern from "build_info.h" namespace "pyllama" nogil:
     string build_flags() except +
     vector[string] backend_names() except +
     vector[device_info] devices() except +
+
+cdef extern from "thread.h" namespace "pyllama" nogil:
+    void set_time_slice(uint32_t microseconds)

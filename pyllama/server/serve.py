@@ -44,6 +44,9 @@ _BACKLOG = 2048
 # Seconds for the error events of the requests that were cut off to reach their clients.
 _LAST_WORDS = 2.0
 
+# The loop's turns on a core that ggml computes on: it sends what is there and waits again.
+_LOOP_SLICE_US = 100
+
 _SHUTDOWN_MESSAGE = "the server is shutting down"
 
 
@@ -153,8 +156,11 @@ class Server:
         serving: asyncio.Task[None],
         signalled: asyncio.Task[bool],
     ) -> None:
+        from pyllama._core import _llama
+
         engine, waker = self._loaded.result()
         state.attach(engine, waker)
+        _llama.set_time_slice(_LOOP_SLICE_US)
         try:
             self._announce([describe(sock, tls=self._settings.tls) for sock in self._sockets])
             await asyncio.wait({serving, signalled}, return_when=asyncio.FIRST_COMPLETED)

@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <signal.h>
 #ifdef __linux__
+#include <sched.h>
 #include <sys/resource.h>
 #endif
 
@@ -117,13 +118,18 @@ TEST(a_name_is_cut_to_what_linux_allows) {
     CHECK_EQ(std::string(name), "a-name-of-twent");
 }
 
-TEST(niceness_is_the_threads_own) {
+TEST(a_short_slice_leaves_the_rest_of_the_scheduling_alone) {
+    constexpr int reset_on_fork = 0x40000000;  // SCHED_RESET_ON_FORK, which C++ compilers may hide
     const int before = getpriority(PRIO_PROCESS, 0);
-    int inside = before;
-    named_thread thread({"nice", 0, 1}, [&] { inside = getpriority(PRIO_PROCESS, 0); });
+    int inside = -1;
+    int policy = -1;
+    named_thread thread({"short", 0, 100}, [&] {
+        inside = getpriority(PRIO_PROCESS, 0);
+        policy = sched_getscheduler(0);
+    });
     thread.join();
-    constexpr int nice_max = 19;
-    CHECK_EQ(inside, before < nice_max ? before + 1 : before);
+    CHECK_EQ(inside, before);
+    CHECK_EQ(policy & ~reset_on_fork, sched_getscheduler(0) & ~reset_on_fork);
     CHECK_EQ(getpriority(PRIO_PROCESS, 0), before);
 }
 #endif
