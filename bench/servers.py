@@ -31,10 +31,11 @@ class Settings:
     threads: int = 2
     batch: int = 2048
     ubatch: int = 512
+    template: Path | None = None  # a chat template instead of the model's own
 
     def flags(self) -> list[str]:
         """Return the flags; the cache of old prompts is off, as its size would depend on the history."""
-        named = {
+        named: dict[str, object] = {
             "-m": self.model,
             "-np": self.parallel,
             "-c": self.context,
@@ -44,6 +45,8 @@ class Settings:
             "-ub": self.ubatch,
             "--cache-ram": 0,
         }
+        if self.template is not None:
+            named["--chat-template-file"] = self.template
         flags = [str(part) for pair in named.items() for part in pair]
         return [*flags, "-kvu" if self.unified else "-no-kvu"]
 
