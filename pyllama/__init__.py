@@ -19,7 +19,6 @@ if TYPE_CHECKING:
         Memory,
         Model,
         SamplerChain,
-        Snapshot,
         Vocab,
         build_info,
     )
@@ -83,7 +82,6 @@ __all__ = [
     "Sampler",
     "SamplerChain",
     "SamplerPerf",
-    "Snapshot",
     "Stream",
     "SyncEngine",
     "SyncStream",
@@ -122,7 +120,6 @@ _SOURCES = {
     "Sampler": "pyllama.samplers",
     "SamplerChain": _CORE,
     "SamplerPerf": "pyllama.records",
-    "Snapshot": _CORE,
     "Stream": "pyllama.stream",
     "SyncEngine": "pyllama.sync",
     "SyncStream": "pyllama.sync",

@@ -49,7 +49,6 @@ cdef class Context:
     cdef int _n_views            # buffers that point into llama.cpp's outputs
     cdef dict _adapters
     cdef tuple _control_vector   # rows, first layer, last layer; None without one
-    cdef dict _snapshots         # sequence id -> the number of its newest snapshot
     cdef atomic[cbool] _cancelled
 
     def __cinit__(self, Model model not None, *, object n_ctx=0, object n_batch=2048, object n_ubatch=512,
@@ -66,7 +65,6 @@ cdef class Context:
         self._embeddings = embeddings
         self._encoded = frozenset()
         self._adapters = {}
-        self._snapshots = {}
         cdef _ContextOptions options = _ContextOptions(model)
         options.set_sizes(n_ctx, n_batch, n_ubatch, n_seq_max, n_outputs_max)
         options.set_threads(n_threads, n_threads_batch)
@@ -384,14 +382,6 @@ cdef class Context:
         self._alive()
         self._no_views("state_load()")
         return _state_load(self, path, -1)
-
-    def snapshot(self, object seq_id, *, bint partial=False):
-        """Keep the memory of one sequence where it lies, on the GPU for example; faster than state_seq_get.
-
-        The newest snapshot of a sequence is the only one that can be restored. ``partial`` is as in state_seq_get.
-        """
-        self._alive()
-        return _take_snapshot(self, self._sequence(seq_id), partial)
 
     def set_adapters(self, object adapters not None):
         """Use these LoRA adapters, a mapping of LoraAdapter to scale, from the next batch on; {} for none.

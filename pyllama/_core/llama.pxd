@@ -271,7 +271,6 @@ cdef extern from "llama.h" nogil:
 
     const uint32_t LLAMA_STATE_SEQ_FLAGS_NONE
     const uint32_t LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY
-    const uint32_t LLAMA_STATE_SEQ_FLAGS_ON_DEVICE
 
     size_t llama_max_devices()
     int32_t llama_model_n_embd_inp(const llama_model * model)

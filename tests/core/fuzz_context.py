@@ -63,10 +63,6 @@ def damage_file(handles: Handles, a: int, b: int, c: int) -> None:
     handles.file.write_bytes(data[: a if a % 2 else None])
 
 
-def snapshot(handles: Handles, a: int, b: int, c: int) -> None:
-    handles.snapshot = handles.context.snapshot(a, partial=b % 2 == 0)
-
-
 def adapter(handles: Handles, a: int, b: int, c: int) -> None:
     with LoraAdapter(handles.model, handles.adapter_file) as lora:
         handles.context.set_adapters({lora: float(b % 1000)})
@@ -134,8 +130,6 @@ CALLS: dict[str, Callable[[Handles, int, int, int], object]] = {
     "save_seq_file": lambda handles, a, b, c: handles.context.state_seq_save(handles.file, a, [b, c]),
     "load_seq_file": lambda handles, a, b, c: handles.context.state_seq_load(handles.file, a),
     "damage_file": damage_file,
-    "snapshot": snapshot,
-    "restore_snapshot": lambda handles, a, b, c: handles.snapshot and handles.snapshot.restore(),
     "adapter": adapter,
     "control_vector": control_vector,
     "look": look,

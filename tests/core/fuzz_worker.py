@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pyllama import Batch, Context, Model, PyllamaError, SamplerChain, Snapshot, samplers
+from pyllama import Batch, Context, Model, PyllamaError, SamplerChain, samplers
 from pyllama.models import demo_model_path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -41,7 +41,6 @@ class Handles:
         self.chain = SamplerChain([samplers.greedy()])
         self.state = b""
         self.whole_state = b""
-        self.snapshot: Snapshot | None = None
         self.file = folder / "state.bin"
         self.adapter_file = folder / "adapter.gguf"
 

@@ -52,7 +52,6 @@ class Player:
             self.move,
             self.save,
             self.restore,
-            self.snapshot,
             self.steer,
             self.switch,
             self.cancel,
@@ -143,11 +142,6 @@ class Player:
             self.context.state_set(state)
         else:
             self.context.state_seq_set(self.seq(), state)
-
-    def snapshot(self) -> None:
-        snapshot = self.context.snapshot(self.dice.randint(0, 1), partial=self.dice.random() < 0.5)
-        self.dice.choice([self.go_on, self.share, self.remove])()
-        snapshot.restore()
 
     def steer(self) -> None:
         model = self.context.model

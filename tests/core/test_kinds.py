@@ -146,7 +146,7 @@ def test_an_embedding_model_has_no_memory_and_no_logits(tiny: Callable[..., Cont
         context.logits_all()
     with pytest.raises(pyllama.UnsupportedError, match="no KV memory"):
         context.memory.clear()
-    for call in (context.state_get, lambda: context.state_seq_get(0), lambda: context.snapshot(0)):
+    for call in (context.state_get, lambda: context.state_seq_get(0)):
         with pytest.raises(pyllama.UnsupportedError, match="no memory"):
             call()
 

@@ -1,4 +1,4 @@
-"""Saved memory: whole and of one sequence, in bytes, in files, and on the device."""
+"""Saved memory: whole and of one sequence, in bytes and in files."""
 
 from __future__ import annotations
 
@@ -205,30 +205,6 @@ def test_ids_that_only_share_cells_are_not_saved(
         context.state_get()
     context.memory.seq_rm(200)
     context.state_set(context.state_get())
-
-
-@pytest.mark.parametrize("name", DECODERS)
-def test_a_snapshot_takes_a_sequence_back(
-    tiny: Callable[..., Context], prefill: Callable[..., Batch], name: str
-) -> None:
-    context = tiny(name)
-    with pytest.raises(pyllama.InvalidRequestError, match="sequence 0 is empty"):
-        context.snapshot(0)
-    prefill(context, TEXT)
-    snapshot = context.snapshot(0)
-    assert snapshot.seq_id == 0
-    expected = continued(context, prefill)
-    prefill(context, [40, 41], len(TEXT) + 1)
-    snapshot.restore()
-    assert context.memory.seq_pos_max(0) == len(TEXT) - 1
-    np.testing.assert_allclose(continued(context, prefill), expected, rtol=0, atol=1e-3)
-    newer = context.snapshot(0)
-    with pytest.raises(pyllama.InvalidRequestError, match="newer snapshot of sequence 0"):
-        snapshot.restore()
-    newer.restore()
-    context.close()
-    with pytest.raises(pyllama.ClosedError):
-        newer.restore()
 
 
 def test_outputs_do_not_outlive_a_restore(context: Context, prefill: Callable[..., Batch]) -> None:
