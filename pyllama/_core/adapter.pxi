@@ -5,7 +5,7 @@
 @cython.no_gc_clear
 @cython.final
 cdef class LoraAdapter:
-    """A LoRA adapter read from a GGUF file, for Context.set_adapters.
+    """A LoRA adapter read from the GGUF file ``path``, for Context.set_adapters.
 
     Keeps its model alive and open until close(); a context manager. Usable by any thread. Raises ModelLoadError when
     the file is missing, damaged, or made for another model.
