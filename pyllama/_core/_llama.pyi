@@ -386,6 +386,7 @@ class ServerParams:
     def as_dict(self) -> dict[str, Any]: ...
 
 def set_time_slice(microseconds: int) -> None: ...
+
 @disjoint_base
 class Waker:
     @property
