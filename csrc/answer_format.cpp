@@ -50,10 +50,31 @@ std::string envelope_members(const answer_format & format, std::string_view obje
 }
 
 std::string_view finish_reason_name(const generation_result & result, bool has_tool_calls) {
+    if (result.failure) {
+        return "error";
+    }
     if (result.reason == finish_reason::length) {
         return "length";
     }
     return has_tool_calls && is_complete(result) ? "tool_calls" : "stop";
+}
+
+void add_result(generation_result & total, const generation_result & choice) {
+    const auto longest = [](auto & sum, auto value) { sum = std::max(sum, value); };
+    longest(total.n_prompt_tokens, choice.n_prompt_tokens);
+    longest(total.timings.n_cached, choice.timings.n_cached);
+    longest(total.timings.n_prompt, choice.timings.n_prompt);
+    longest(total.timings.prompt_ms, choice.timings.prompt_ms);
+    longest(total.timings.decode_ms, choice.timings.decode_ms);
+    total.timings.n_decoded += choice.timings.n_decoded;
+    total.n_reasoning_tokens += choice.n_reasoning_tokens;
+}
+
+void append_failure(std::string & out, const generation_result & result) {
+    if (result.failure) {
+        out += ",\"error\":";
+        append_error(out, *result.failure);
+    }
 }
 
 void append_usage(std::string & out, const generation_result & result) {

@@ -25,13 +25,19 @@ struct answer_format {
 // "created":...,"id":...,"model":...,"system_fingerprint":...,"object":<object>
 std::string envelope_members(const answer_format & format, std::string_view object);
 
-// stop, length or tool_calls.
+// stop, length or tool_calls; error for a choice that failed beside others.
 std::string_view finish_reason_name(const generation_result & result, bool has_tool_calls);
 
 // Whether the model came to an end by itself, rather than being cut.
 inline bool is_complete(const generation_result & result) {
-    return result.reason == finish_reason::stop && !result.cut;
+    return result.reason == finish_reason::stop && !result.cut && !result.failure;
 }
+
+// Adds a choice to the sum over a request's choices: the prompt counts once, and the time is the longest choice's.
+void add_result(generation_result & total, const generation_result & choice);
+
+// The members of a choice that failed: ,"error":{...}. Nothing for others.
+void append_failure(std::string & out, const generation_result & result);
 
 // {"completion_tokens":...,"prompt_tokens":...,"total_tokens":...,...}
 void append_usage(std::string & out, const generation_result & result);

@@ -63,6 +63,9 @@ void completion_text::clear() {
 }
 
 std::string_view stop_type_name(const generation_result & result) {
+    if (result.failure) {
+        return "none";
+    }
     switch (result.reason) {
         case finish_reason::length: return "limit";
         case finish_reason::stop: return result.stop_string.empty() ? "eos" : "word";
@@ -84,7 +87,7 @@ std::string native_answer(const completion_format & format, const completion_tex
                           const generation_result & result, bool with_probs) {
     const generation_timings & timings = result.timings;
     std::string out;
-    append_native_head(out, 0, text, true);
+    append_native_head(out, result.choice, text, true);
     append_member(out, "id_slot", std::to_string(result.id_slot));
     append_member(out, "model", json_quoted(format.loaded_model->name()));
     append_member(out, "tokens_predicted", std::to_string(timings.n_decoded));
@@ -102,6 +105,7 @@ std::string native_answer(const completion_format & format, const completion_tex
     if (with_probs && format.logprobs) {
         append_member(out, "completion_probabilities", "[" + text.probs + "]");
     }
+    append_failure(out, result);
     out += '}';
     return format.response_fields.empty() ? out : select_fields(out, format.response_fields);
 }
@@ -113,6 +117,9 @@ void append_completion_choice(std::string & out, int32_t index, const completion
     append_member(out, "index", std::to_string(index));
     append_member(out, "logprobs", text.probs.empty() ? "null" : "{\"content\":[" + text.probs + "]}");
     append_member(out, "finish_reason", result != nullptr ? json_quoted(finish_reason_name(*result, false)) : "null");
+    if (result != nullptr) {
+        append_failure(out, *result);
+    }
     out += '}';
 }
 

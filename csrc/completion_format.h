@@ -10,6 +10,7 @@
 namespace pyllama {
 
 struct completion_format : answer_format {
+    size_t n_choices = 1;
     int32_t n_prompt = 0;                      // tokens
     std::string prompt;                        // native: its text
     std::string settings;                      // native: a JSON object

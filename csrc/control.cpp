@@ -53,8 +53,8 @@ std::optional<std::vector<control_result>> control_ticket::results() const {
     return results_;
 }
 
-generation_control::generation_control(bool opted_in, std::string owner)
-    : opted_in_(opted_in), owner_(std::move(owner)) {}
+generation_control::generation_control(bool opted_in, std::string owner, std::shared_ptr<choice_group> of)
+    : group(std::move(of)), opted_in_(opted_in), owner_(std::move(owner)) {}
 
 generation_control::~generation_control() {
     close();

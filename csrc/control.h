@@ -65,19 +65,28 @@ struct posted_control {
     size_t part = 0;
 };
 
-// Shared by the engine and the handle of a request.
+// What the choices of one request share.
+struct choice_group {
+    std::atomic<bool> cancelled{false};
+    // Engine thread only, once submitted.
+    int32_t n_open = 1;       // choices that have not ended
+    bool has_answer = false;  // one of them ended without a failure
+};
+
+// Shared by the engine and the handle of a request: one for each choice.
 class generation_control {
   public:
     // Controls that wait, or whose note has not left for the stream; more are refused as busy.
     static constexpr size_t n_outstanding_max = 64;
 
     // opted_in: the request allows controls. owner: who may count its pauses together, an API key for example.
-    explicit generation_control(bool opted_in = false, std::string owner = {});
+    explicit generation_control(bool opted_in = false, std::string owner = {},
+                                std::shared_ptr<choice_group> group = std::make_shared<choice_group>());
     ~generation_control();
     generation_control(const generation_control &) = delete;
     generation_control & operator=(const generation_control &) = delete;
 
-    std::atomic<bool> cancelled{false};
+    const std::shared_ptr<choice_group> group;
 
     bool opted_in() const { return opted_in_; }
     const std::string & owner() const { return owner_; }

@@ -36,14 +36,23 @@ bool builds_samplers(const control_request & request) {
 
 std::shared_ptr<control_ticket> post_control(engine & target, const submitted & handle, const control_request & request,
                                              const std::shared_ptr<waker> & wakes, uint64_t key) {
-    if (request.choice > 0) {
-        throw bad_request("'choice' must be less than the number of choices, which is 1", "choice");
+    const size_t n_choices = handle.choices.size();
+    if (request.choice >= static_cast<int64_t>(n_choices)) {
+        throw bad_request("'choice' must be less than the number of choices, which is " + std::to_string(n_choices),
+                          "choice");
     }
-    const auto ticket = std::make_shared<control_ticket>(request.command.action, 1);
+    const bool all = request.choice < 0;
+    const auto ticket = std::make_shared<control_ticket>(request.command.action, all ? n_choices : 1);
     if (wakes) {
         ticket->subscribe(wakes, key);
     }
-    post_to(target, *handle.control, request, {request.command, ticket, 0});
+    if (!all) {
+        post_to(target, *handle.choices[static_cast<size_t>(request.choice)], request, {request.command, ticket, 0});
+        return ticket;
+    }
+    for (size_t i = 0; i < n_choices; ++i) {
+        post_to(target, *handle.choices[i], request, {request.command, ticket, i});
+    }
     return ticket;
 }
 

@@ -28,6 +28,7 @@ decoder::decoder(const model & model, const common_params & params) {
     n_threads_ = options.n_threads;
     unified_ = params.kv_unified || params.n_parallel == 1;
     alternate_ = !unified_ || llama_model_is_recurrent(model.handle()) || llama_model_is_hybrid(model.handle());
+    can_copy_ = !unified_ || params.swa_full || llama_model_n_swa(model.handle()) == 0;
     if (params.warmup) {
         warm_up(model);
     }

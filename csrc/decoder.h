@@ -31,6 +31,8 @@ class decoder {
     int32_t n_ubatch() const;
     bool unified() const { return unified_; }
     bool alternate() const { return alternate_; }  // see schedule_limits
+    // Whether sequences may be copied. Shared cells of a sliding window are never used again, and it has few.
+    bool can_copy() const { return can_copy_; }
     int32_t n_threads() const { return n_threads_; }
 
     // Decodes the chunks of one step, at most n_ubatch tokens. Afterwards row(i) is valid for each chunk that
@@ -52,6 +54,7 @@ class decoder {
     int32_t last_code_ = 0;
     bool unified_ = false;
     bool alternate_ = false;
+    bool can_copy_ = true;
 };
 
 }  // namespace pyllama

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <exception>
+#include <iterator>
 #include <utility>
 
 #include "settings_json.h"
@@ -12,6 +13,17 @@ namespace {
 
 // The chat and grammar code of llama.cpp recurses, and std::regex with it: reserved, not used, memory.
 constexpr size_t engine_stack_bytes = 256u * 1024 * 1024;
+
+const char * state_name(slot_state state) {
+    switch (state) {
+        case slot_state::idle: return "idle";
+        case slot_state::reserved: return "reserved";
+        case slot_state::prefill: return "prefill";
+        case slot_state::paused: return "paused";
+        case slot_state::decode: break;
+    }
+    return "decode";
+}
 
 }  // namespace
 
@@ -44,29 +56,43 @@ submitted engine::submit(prepared_request && prepared) {
                               std::to_string(n_slots()) + " slots",
                           "id_slot");
     }
+    const int32_t n_choices = prepared.n_choices;
+    if (n_choices > n_slots()) {
+        throw bad_request(
+            "n " + std::to_string(n_choices) + " is too large: there are " + std::to_string(n_slots()) + " slots", "n");
+    }
     const size_t capacity = prepared.stream ? static_cast<size_t>(params_.stream_buffer_bytes) : 0;
     auto next = std::make_unique<generation>(model_, std::move(prepared), capacity, n_ctx_slot_);
-    submitted handle{next->id(), next->output()->session(), next->control()};
+    for (int32_t choice = 1; choice < n_choices; ++choice) {
+        next->add_follower(std::make_unique<generation>(*next, choice));
+    }
+    submitted handle{next->id(), next->output()->session(), next->control(), {next->control()}};
+    for (const auto & follower : next->followers()) {
+        handle.choices.push_back(follower->control());
+    }
+    const auto n_needed = static_cast<size_t>(n_choices);
     {
         const std::lock_guard<std::mutex> lock(mutex_);
         if (refusing_) {
             throw error(error_kind::unavailable, refusal_);
         }
-        if (n_waiting_ >= static_cast<size_t>(params_.max_queue) + n_idle_) {
+        const bool can_start = n_waiting_ + n_needed <= n_idle_;
+        const auto max_queue = static_cast<size_t>(params_.max_queue);
+        if (!can_start && (max_queue == 0 || n_waiting_ >= max_queue + n_idle_)) {
             metrics_.n_rejected++;
             throw error(error_kind::busy, "too many requests are waiting (" + std::to_string(n_waiting_) + ")");
         }
-        n_waiting_++;
+        n_waiting_ += n_needed;
         submitted_.push_back(std::move(next));
     }
     metrics_.n_requests++;
-    metrics_.n_queued++;
+    metrics_.n_queued += n_choices;
     wake_.notify_one();
     return handle;
 }
 
 void engine::cancel(const std::shared_ptr<generation_control> & control) {
-    control->cancelled.store(true, std::memory_order_relaxed);
+    control->group->cancelled.store(true, std::memory_order_relaxed);
     {
         const std::lock_guard<std::mutex> lock(mutex_);
         poked_ = true;
@@ -236,25 +262,29 @@ void engine::drain_submissions() {
     submitted_.clear();
 }
 
-// What was cancelled, and what reached a limit by forced text, wherever it is.
+// What was cancelled or stopped, and what reached a limit by forced text, wherever it is.
 void engine::drop_ended() {
-    const auto end_of = [](const generation & each) {
-        return each.cancelled() ? std::optional(finish_reason::cancelled) : each.reason();
-    };
     for (slot & each : slots_) {
-        if (const auto reason = each.running ? end_of(*each.running) : std::nullopt) {
-            finish(each, *reason);
+        if (!each.running) {
+            continue;
+        }
+        const int32_t n_before = each.running->n_slots_needed();
+        each.running = still_open(std::move(each.running));
+        if (!each.running) {
+            release(each);
+        } else {
+            unreserve(each, static_cast<size_t>(n_before - each.running->n_slots_needed()));
         }
     }
-    const auto first =
-        std::stable_partition(queue_.begin(), queue_.end(), [&](const auto & waiting) { return !end_of(*waiting); });
-    for (auto it = first; it != queue_.end(); ++it) {
-        finish(**it, *end_of(**it));
+    for (auto it = queue_.begin(); it != queue_.end();) {
+        const int32_t n_before = (*it)->n_slots_needed();
+        *it = still_open(std::move(*it));
+        left_queue(static_cast<size_t>(n_before - (*it ? (*it)->n_slots_needed() : 0)));
+        it = *it ? std::next(it) : queue_.erase(it);
     }
-    left_queue(static_cast<size_t>(queue_.end() - first));
-    queue_.erase(first, queue_.end());
 }
 
+// n: slots that are not waited for any more.
 void engine::left_queue(size_t n) {
     if (n > 0) {
         const std::lock_guard<std::mutex> lock(mutex_);
@@ -267,6 +297,7 @@ void engine::release(slot & target) {
     target.running.reset();
     target.last_used = ++clock_;
     room_changed_ = true;
+    unreserve(target, slots_.size());
     const std::lock_guard<std::mutex> lock(mutex_);
     n_idle_++;
 }
@@ -276,30 +307,58 @@ void engine::finish(slot & target, finish_reason reason) {
     release(target);
 }
 
+void engine::fail(slot & target, const error & reason) {
+    fail(*target.running, reason);
+    release(target);
+}
+
+// A leader's followers end with it.
 void engine::finish(generation & ended, finish_reason reason) {
     metrics_.n_generated_tokens += static_cast<uint64_t>(ended.take_uncounted());
     ended.finish(reason, renderer_);
-    (reason == finish_reason::cancelled ? metrics_.n_cancelled : metrics_.n_finished)++;
+    count_end(ended);
+    for (const auto & follower : ended.followers()) {
+        finish(*follower, reason);
+    }
 }
 
-void engine::fail(slot & target, error reason) {
-    target.running->fail(std::move(reason), renderer_);
-    metrics_.n_failed++;
-    release(target);
+void engine::fail(generation & ended, const error & reason) {
+    ended.fail(reason, renderer_);
+    count_end(ended);
+    for (const auto & follower : ended.followers()) {
+        fail(*follower, reason);
+    }
+}
+
+// A request counts once, when its last choice ends.
+void engine::count_end(const generation & ended) {
+    choice_group & request = *ended.control()->group;
+    request.has_answer = request.has_answer || !ended.failure();
+    if (--request.n_open > 0) {
+        return;
+    }
+    if (!request.has_answer) {
+        metrics_.n_failed++;
+    } else if (ended.reason() == finish_reason::cancelled) {
+        metrics_.n_cancelled++;
+    } else {
+        metrics_.n_finished++;
+    }
 }
 
 void engine::fail_all(const error & reason) {
     drain_submissions();
     for (slot & each : slots_) {
         if (each.running) {
+            each.running->fail_request(reason, renderer_);
             fail(each, reason);
         }
     }
     for (auto & waiting : queue_) {
-        waiting->fail(reason, renderer_);
-        metrics_.n_failed++;
+        left_queue(static_cast<size_t>(waiting->n_slots_needed()));
+        waiting->fail_request(reason, renderer_);
+        fail(*waiting, reason);
     }
-    left_queue(queue_.size());
     queue_.clear();
     count_running();
 }
@@ -309,24 +368,25 @@ slot_info engine::describe(const slot & target) const {
     info.id = target.id;
     info.n_ctx = n_ctx_slot_;
     info.n_cached = static_cast<int32_t>(target.cached.size());
-    if (target.running) {
-        const generation & running = *target.running;
+    const slot & shown = target.reserved_for != nullptr ? *target.reserved_for : target;
+    if (shown.running) {
+        const generation & running = *shown.running;
         info.busy = true;
-        info.state = running.paused() ? "paused" : target.prefilling() ? "prefill" : "decode";
+        info.state = state_name(target.state());
         info.request_id = running.id();
+        info.choice = running.choice();
         info.n_prompt = running.n_prompt();
         info.n_prompt_cached = running.timings().n_cached;
         info.n_decoded = running.n_generated();
         info.params = settings_json(running.params());
     } else {
-        info.state = "idle";
+        info.state = state_name(slot_state::idle);
     }
     return info;
 }
 
 void engine::count_running() {
-    metrics_.n_running =
-        std::count_if(slots_.begin(), slots_.end(), [](const slot & each) { return each.running != nullptr; });
+    metrics_.n_running = std::count_if(slots_.begin(), slots_.end(), [](const slot & each) { return !each.is_idle(); });
 }
 
 }  // namespace pyllama

@@ -4,7 +4,8 @@
 //
 // A step, on the engine thread:
 //   drain submissions -> apply controls -> drop ended -> admit queued requests to idle slots ->
-//   schedule one ubatch -> decode -> sample every slot that got logits -> advance -> tell the renderer once
+//   schedule one ubatch -> decode -> fork a leader whose prompt is done -> sample every slot that got logits ->
+//   advance -> tell the renderer once
 #pragma once
 
 #include <condition_variable>
@@ -34,6 +35,7 @@ struct slot_info {
     bool busy = false;
     std::string state;
     std::string request_id;
+    int32_t choice = 0;
     int32_t n_ctx = 0;
     int32_t n_prompt = 0;
     int32_t n_prompt_cached = 0;
@@ -46,7 +48,8 @@ struct slot_info {
 struct submitted {
     std::string id;
     std::shared_ptr<stream_session> session;
-    std::shared_ptr<generation_control> control;
+    std::shared_ptr<generation_control> control;               // of the first choice
+    std::vector<std::shared_ptr<generation_control>> choices;  // of all, in order
 };
 
 class engine {
@@ -86,6 +89,12 @@ class engine {
   private:
     using command = std::function<void()>;
 
+    // A slot that got logits in this step.
+    struct ready_slot {
+        slot * target;
+        const float * row;
+    };
+
     // engine.cpp: the thread and the queue
     void run(std::promise<void> & ready);
     void make_slots();
@@ -114,27 +123,58 @@ class engine {
     generation::clock::time_point pause_end(const generation & target) const;
     std::optional<generation::clock::time_point> next_pause_end() const;
 
+    // Every generation, in a slot or in the queue; followers after their leader.
+    template <typename Visit>
+    void each_generation(Visit visit) const {
+        const auto with_followers = [&](const std::unique_ptr<generation> & leader) {
+            if (leader) {
+                visit(*leader);
+                for (const auto & follower : leader->followers()) {
+                    visit(*follower);
+                }
+            }
+        };
+        for (const slot & each : slots_) {
+            with_followers(each.running);
+        }
+        for (const auto & waiting : queue_) {
+            with_followers(waiting);
+        }
+    }
+
     // engine_step.cpp: one step
     void decode(const std::vector<chunk> & plan);
     void account(const std::vector<chunk> & plan, generation::clock::duration elapsed);
-    void sample(const std::vector<chunk> & plan);
-    void advance(const std::vector<chunk> & plan);
+    std::vector<ready_slot> ready_slots(const std::vector<chunk> & plan);
+    void sample(const std::vector<ready_slot> & ready);
+    void advance(const std::vector<ready_slot> & ready);
     void fail_decode(const std::vector<chunk> & plan);
 
     // engine_admission.cpp: who gets a slot and KV cells
     void admit();
     slot * choose_slot(const generation & next);
     bool room_for(const generation & next) const;
+    size_t n_shared_cells() const;
     void assign(slot & target, std::unique_ptr<generation> next);
     void make_room(const std::vector<chunk> & plan);
     bool evict_idle();
     bool park_paused();
     void park(slot & victim);
 
+    // engine_choices.cpp: the choices of a request that has several
+    size_t n_idle() const;
+    void reserve(const slot & leader, size_t n);
+    void unreserve(const slot & leader, size_t n);
+    std::unique_ptr<generation> still_open(std::unique_ptr<generation> leader);
+    void fork(slot & leader, const float * row, std::vector<ready_slot> & ready);
+    void take_row(slot & target, const float * row, std::vector<ready_slot> & ready);
+
     void release(slot & target);
     void finish(slot & target, finish_reason reason);
+    void fail(slot & target, const error & reason);
     void finish(generation & ended, finish_reason reason);
-    void fail(slot & target, error reason);
+    void fail(generation & ended, const error & reason);
+    void count_end(const generation & ended);
     void fail_all(const error & reason);
     void count_running();
     slot_info describe(const slot & target) const;
@@ -151,8 +191,8 @@ class engine {
     std::condition_variable wake_;
     std::deque<command> commands_;
     std::deque<std::unique_ptr<generation>> submitted_;
-    size_t n_waiting_ = 0;  // submitted and not yet in a slot
-    size_t n_idle_ = 0;     // slots
+    size_t n_waiting_ = 0;  // slots needed by what is submitted and has none yet
+    size_t n_idle_ = 0;     // slots, reserved ones not counted
     bool refusing_ = false;
     bool stopping_ = false;
     bool poked_ = false;

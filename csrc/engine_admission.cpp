@@ -6,44 +6,58 @@
 
 namespace pyllama {
 
+// First come, first served, but for requests that cannot use the slots that are idle. One that wants a particular
+// slot is passed by the others. One that needs several slots is passed by as many others as there are slots; then what
+// becomes idle is kept for it.
 void engine::admit() {
-    size_t n_admitted = 0;
+    generation * passed = nullptr;  // the first of the queue that waits for several slots
     for (auto it = queue_.begin(); it != queue_.end();) {
-        if ((*it)->paused()) {
+        if (passed != nullptr && passed->n_overtaken >= slots_.size()) {
+            return;
+        }
+        generation & next = **it;
+        if (next.rests()) {
             ++it;  // it keeps its place
             continue;
         }
-        slot * target = choose_slot(**it);
+        slot * target = choose_slot(next);
         if (target == nullptr) {
-            ++it;  // it waits for a slot of its own choosing; others may go ahead
+            passed = passed == nullptr && !next.followers().empty() ? &next : passed;
+            ++it;
             continue;
         }
-        if (!room_for(**it)) {
+        if (!room_for(next)) {
             if (park_paused()) {
                 it = queue_.begin();
+                passed = nullptr;
                 continue;
             }
-            break;  // first come, first served: nobody overtakes a request that waits for cells
+            return;  // nobody overtakes a request that waits for cells
         }
+        if (passed != nullptr) {
+            passed->n_overtaken++;
+        }
+        left_queue(static_cast<size_t>(next.n_slots_needed()));
         assign(*target, std::move(*it));
         it = queue_.erase(it);
-        ++n_admitted;
     }
-    left_queue(n_admitted);
 }
 
 // An idle slot: the one asked for, else the one whose cache shares most of the prompt, else the one unused
-// for longest. Null when there is none.
+// for longest. Null when there is none, or too few for all choices.
 slot * engine::choose_slot(const generation & next) {
+    if (!next.followers().empty() && n_idle() < static_cast<size_t>(next.n_slots_needed())) {
+        return nullptr;
+    }
     if (next.params().id_slot >= 0) {
         slot & wanted = slots_[static_cast<size_t>(next.params().id_slot)];
-        return wanted.running ? nullptr : &wanted;
+        return wanted.is_idle() ? &wanted : nullptr;
     }
     slot * oldest = nullptr;
     slot * closest = nullptr;
     int32_t longest = 0;
     for (slot & each : slots_) {
-        if (each.running) {
+        if (!each.is_idle()) {
             continue;
         }
         if (oldest == nullptr || each.last_used < oldest->last_used) {
@@ -65,17 +79,18 @@ bool engine::room_for(const generation & next) const {
     if (!decoder_->unified()) {
         return true;
     }
-    size_t needed = next.tokens().size();
     size_t n_running = 0;
+    size_t needed = next.tokens().size() + next.followers().size();
     for (const slot & each : slots_) {
         if (each.running) {
-            needed += each.running->tokens().size();
+            needed += each.running->tokens().size() + each.running->followers().size();
             ++n_running;
         }
     }
     if (n_running == 0) {
         return true;
     }
+    needed -= n_shared_cells();
     if (next.started() && !room_changed_) {
         return false;  // parked, and nothing ended since: it would be parked again
     }
@@ -94,8 +109,10 @@ void engine::assign(slot & target, std::unique_ptr<generation> next) {
     target.assigned = ++clock_;
     target.running->note_slot(target.id);
     target.running->start(renderer_, kept);
+    const size_t n_reserved = target.running->followers().size();
+    reserve(target, n_reserved);
     const std::lock_guard<std::mutex> lock(mutex_);
-    n_idle_--;
+    n_idle_ -= 1 + n_reserved;
 }
 
 // llama_decode found no cells for the batch; the memory is unchanged. Makes room by the cheapest means left,
@@ -165,10 +182,11 @@ void engine::park(slot & victim) {
     release(victim);
     room_changed_ = false;
     metrics_.n_parked++;
-    metrics_.n_queued++;
+    metrics_.n_queued += parked->n_slots_needed();
+    const auto n_needed = static_cast<size_t>(parked->n_slots_needed());
     queue_.push_front(std::move(parked));
     const std::lock_guard<std::mutex> lock(mutex_);
-    n_waiting_++;
+    n_waiting_ += n_needed;
 }
 
 }  // namespace pyllama

@@ -11,8 +11,11 @@ request_state engine::state_of(const generation & target) const {
     if (target.reason() || target.failure()) {
         return request_state::finished;
     }
-    const auto in =
-        std::find_if(slots_.begin(), slots_.end(), [&](const slot & each) { return each.running.get() == &target; });
+    const auto is_target = [&](const std::unique_ptr<generation> & each) { return each.get() == &target; };
+    const auto in = std::find_if(slots_.begin(), slots_.end(), [&](const slot & each) {
+        return each.running && (is_target(each.running) || std::any_of(each.running->followers().begin(),
+                                                                       each.running->followers().end(), is_target));
+    });
     if (in == slots_.end()) {
         return request_state::queued;
     }
@@ -23,15 +26,11 @@ request_state engine::state_of(const generation & target) const {
 }
 
 void engine::apply_controls() {
-    const auto look = [this](const std::unique_ptr<generation> & each) {
-        if (each && !each->cancelled()) {
-            control_one(*each);
+    each_generation([this](generation & each) {
+        if (!each.cancelled()) {
+            control_one(each);
         }
-    };
-    for (slot & each : slots_) {
-        look(each.running);
-    }
-    std::for_each(queue_.begin(), queue_.end(), look);
+    });
 }
 
 // Applies what was posted to one generation. One that this ends has a reason() then.
@@ -177,12 +176,9 @@ void engine::end_pause(generation & target) {
 }
 
 int32_t engine::n_paused(const std::string & owner) const {
-    const auto counts = [&](const std::unique_ptr<generation> & each) {
-        return each && each->paused() && each->control()->owner() == owner;
-    };
-    const auto in_slots =
-        std::count_if(slots_.begin(), slots_.end(), [&](const slot & each) { return counts(each.running); });
-    return static_cast<int32_t>(in_slots + std::count_if(queue_.begin(), queue_.end(), counts));
+    int32_t n = 0;
+    each_generation([&](const generation & each) { n += each.paused() && each.control()->owner() == owner ? 1 : 0; });
+    return n;
 }
 
 generation::clock::time_point engine::pause_end(const generation & target) const {
@@ -192,15 +188,11 @@ generation::clock::time_point engine::pause_end(const generation & target) const
 
 std::optional<generation::clock::time_point> engine::next_pause_end() const {
     std::optional<generation::clock::time_point> next;
-    const auto look = [&](const std::unique_ptr<generation> & each) {
-        if (each && each->paused() && (!next || pause_end(*each) < *next)) {
-            next = pause_end(*each);
+    each_generation([&](const generation & each) {
+        if (each.paused() && (!next || pause_end(each) < *next)) {
+            next = pause_end(each);
         }
-    };
-    for (const slot & each : slots_) {
-        look(each.running);
-    }
-    std::for_each(queue_.begin(), queue_.end(), look);
+    });
     return next;
 }
 

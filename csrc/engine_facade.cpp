@@ -11,6 +11,10 @@ namespace pyllama {
 
 namespace {
 
+prompt_limits limits_of(const engine & target) {
+    return {target.n_ctx_slot(), target.n_slots()};
+}
+
 std::string token_text(const model & source, llama_token token) {
     return token == LLAMA_TOKEN_NULL ? std::string() : source.piece(token, true);
 }
@@ -48,13 +52,12 @@ std::shared_ptr<engine> make_engine(const server_params & params, load_progress 
 }
 
 std::shared_ptr<prepared_request> prepare(engine & target, const std::string & body, dialect which) {
-    const prompt_limits limits{target.n_ctx_slot()};
-    return std::make_shared<prepared_request>(prepare_chat(target.shared_model(), body, which, limits));
+    return std::make_shared<prepared_request>(prepare_chat(target.shared_model(), body, which, limits_of(target)));
 }
 
 std::shared_ptr<prepared_request> prepare_raw(engine & target, const std::string & body, dialect which) {
-    const prompt_limits limits{target.n_ctx_slot()};
-    return std::make_shared<prepared_request>(prepare_completion(target.shared_model(), body, which, limits));
+    return std::make_shared<prepared_request>(
+        prepare_completion(target.shared_model(), body, which, limits_of(target)));
 }
 
 std::string answer_text(engine & target, text_request kind, const std::string & body) {
@@ -87,6 +90,7 @@ std::string slots_json(engine & target) {
         };
         if (info.busy) {
             entry["id_task"] = info.request_id;
+            entry["choice"] = info.choice;
             entry["n_prompt_tokens"] = info.n_prompt;
             entry["n_prompt_tokens_cached"] = info.n_prompt_cached;
             entry["n_decoded"] = info.n_decoded;

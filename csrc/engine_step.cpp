@@ -26,8 +26,9 @@ void engine::decode(const std::vector<chunk> & plan) {
         case decode_status::ok: break;
     }
     account(plan, generation::clock::now() - begin);
-    sample(plan);
-    advance(plan);
+    const std::vector<ready_slot> ready = ready_slots(plan);
+    sample(ready);
+    advance(ready);
 }
 
 void engine::account(const std::vector<chunk> & plan, generation::clock::duration elapsed) {
@@ -55,27 +56,26 @@ void engine::account(const std::vector<chunk> & plan, generation::clock::duratio
     metrics_.n_busy_slots += plan.size();
 }
 
-void engine::sample(const std::vector<chunk> & plan) {
-    std::vector<size_t> with_logits;
+std::vector<engine::ready_slot> engine::ready_slots(const std::vector<chunk> & plan) {
+    std::vector<ready_slot> ready;
     for (size_t i = 0; i < plan.size(); ++i) {
         if (plan[i].wants_logits) {
-            with_logits.push_back(i);
+            fork(*plan[i].target, decoder_->row(i), ready);
+            take_row(*plan[i].target, decoder_->row(i), ready);
         }
     }
-    const auto one = [&](size_t index) {
-        const size_t i = with_logits[index];
-        plan[i].target->running->sample(decoder_->row(i));
-    };
-    const bool shared = static_cast<int64_t>(with_logits.size()) * model_->n_vocab() >= team_worth;
-    parallel_for(with_logits.size(), shared ? decoder_->n_threads() : 1, one);
+    return ready;
 }
 
-void engine::advance(const std::vector<chunk> & plan) {
-    for (const chunk & part : plan) {
-        if (!part.wants_logits) {
-            continue;
-        }
-        slot & target = *part.target;
+void engine::sample(const std::vector<ready_slot> & ready) {
+    const auto one = [&](size_t i) { ready[i].target->running->sample(ready[i].row); };
+    const bool shared = static_cast<int64_t>(ready.size()) * model_->n_vocab() >= team_worth;
+    parallel_for(ready.size(), shared ? decoder_->n_threads() : 1, one);
+}
+
+void engine::advance(const std::vector<ready_slot> & ready) {
+    for (const ready_slot & each : ready) {
+        slot & target = *each.target;
         const bool goes_on = target.running->advance(renderer_);
         metrics_.n_generated_tokens += static_cast<uint64_t>(target.running->take_uncounted());
         if (target.running->failure()) {

@@ -1,6 +1,7 @@
 #include "generation.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 namespace pyllama {
@@ -9,6 +10,12 @@ namespace {
 
 double milliseconds(generation::clock::duration duration) {
     return std::chrono::duration<double, std::milli>(duration).count();
+}
+
+generation_params params_of_choice(generation_params params, int32_t choice) {
+    params.sampling.seed += static_cast<uint32_t>(choice);
+    params.return_progress = false;  // the leader tells it
+    return params;
 }
 
 }  // namespace
@@ -24,13 +31,71 @@ generation::generation(std::shared_ptr<const model> model, prepared_request && p
       sampler_(model_->vocab(), params_),
       indent_(params_.n_indent),
       hold_(params_.stop),
-      channel_(
-          std::make_shared<channel>(std::move(prepared.writer), std::make_shared<stream_session>(stream_capacity))),
+      channel_(std::make_shared<channel>(std::move(prepared.writer), std::make_shared<stream_session>(stream_capacity),
+                                         prepared.n_choices)),
       control_(std::make_shared<generation_control>(params_.sampling.reasoning_control, std::move(prepared.owner))) {
+    show_params();
+    end_if_due(nullptr);  // a budget of nothing, and a prompt that opens a block
+}
+
+generation::generation(const generation & leader, int32_t choice)
+    : model_(leader.model_),
+      id_(leader.id_),
+      choice_(choice),
+      params_(params_of_choice(leader.params_, choice)),
+      tokens_(leader.tokens_.begin(), leader.tokens_.begin() + leader.n_prompt_),
+      n_prompt_(leader.n_prompt_),
+      n_ctx_slot_(leader.n_ctx_slot_),
+      sampler_(model_->vocab(), params_),
+      indent_(params_.n_indent),
+      hold_(params_.stop),
+      channel_(leader.channel_),
+      control_(std::make_shared<generation_control>(leader.control_->opted_in(), leader.control_->owner(),
+                                                    leader.control_->group)) {
+    ++control_->group->n_open;
+    show_params();
+    end_if_due(nullptr);
+}
+
+std::unique_ptr<generation> generation::take_follower() {
+    std::unique_ptr<generation> next = std::move(followers_.front());
+    followers_.erase(followers_.begin());
+    return next;
+}
+
+std::vector<std::unique_ptr<generation>> generation::take_ended_followers() {
+    const auto first = std::stable_partition(followers_.begin(), followers_.end(),
+                                             [](const auto & follower) { return !follower->reason(); });
+    std::vector<std::unique_ptr<generation>> ended(std::make_move_iterator(first),
+                                                   std::make_move_iterator(followers_.end()));
+    followers_.erase(first, followers_.end());
+    return ended;
+}
+
+std::unique_ptr<generation> generation::hand_over(renderer & render) {
+    if (followers_.empty()) {
+        return nullptr;
+    }
+    std::unique_ptr<generation> next = take_follower();
+    next->followers_ = std::move(followers_);
+    next->n_overtaken = n_overtaken;
+    next->id_slot_ = id_slot_;
+    if (started_) {
+        next->start_from(*this, render);
+    }
+    return next;
+}
+
+bool generation::rests() const {
+    return paused() &&
+           std::all_of(followers_.begin(), followers_.end(), [](const auto & each) { return each->paused(); });
+}
+
+// Callers' threads see them by the control, and build changes upon them.
+void generation::show_params() {
     if (control_->opted_in()) {
         control_->params = std::make_shared<generation_params>(params_);
     }
-    end_if_due(nullptr);  // a budget of nothing, and a prompt that opens a block
 }
 
 void generation::start(renderer & render, int32_t n_cached) {
@@ -86,6 +151,13 @@ void generation::flush(renderer & render) {
     std::vector<piece> pieces;
     hold_.flush(pieces);
     release(pieces, render);
+}
+
+void generation::start_from(const generation & leader, renderer & render) {
+    started_ = true;
+    started_at_ = leader.started_at_;
+    timings_ = leader.timings_;
+    release(early_notes_, render);
 }
 
 void generation::note_prefill(int32_t n, renderer & render) {
@@ -170,7 +242,10 @@ bool generation::advance(renderer & render) {
         reason_ = finish_reason::stop;
         hold_.flush(pieces);
     } else {
-        piece next{sampled_, text_of(sampled_), std::move(sampled_logprobs_), nullptr};
+        piece next;
+        next.token = sampled_;
+        next.text = text_of(sampled_);
+        next.logprobs = std::move(sampled_logprobs_);
         if (params_.timings_per_token) {
             next.timings = std::make_unique<generation_timings>(timings_);
         }
@@ -200,6 +275,7 @@ void generation::release(std::vector<piece> & pieces, renderer & render) {
     size_t n_notes = 0;
     for (auto & next : pieces) {
         n_notes += next.control ? 1 : 0;
+        next.choice = choice_;
         was_clean = channel_->push(std::move(next)) || was_clean;
     }
     if (was_clean) {
@@ -218,16 +294,12 @@ void generation::finish(finish_reason reason, renderer & render) {
     release(early_, render);
     flush(render);
     control_->close();
-    generation_result result;
-    result.reason = reason;
-    result.cut = cut_;
-    result.stop_string = std::move(stop_string_);
-    result.n_prompt_tokens = n_prompt_;
-    result.n_reasoning_tokens = sampler_.reasoning().n_tokens();
-    result.id_slot = id_slot_;
-    result.truncated = truncated_;
-    result.timings = timings_;
-    if (channel_->push_finish(std::move(result))) {
+    generation_result ended = result();
+    ended.reason = reason;
+    ended.cut = cut_;
+    ended.stop_string = std::move(stop_string_);
+    ended.truncated = truncated_;
+    if (channel_->push_finish(std::move(ended))) {
         render.mark(channel_);
     }
 }
@@ -236,9 +308,27 @@ void generation::fail(error reason, renderer & render) {
     failure_ = reason;
     refuse_end("the completion has failed");
     control_->close();
-    if (channel_->push_failure(std::move(reason))) {
+    generation_result ended = result();
+    ended.failure = std::move(reason);
+    if (channel_->push_finish(std::move(ended))) {
         render.mark(channel_);
     }
+}
+
+void generation::fail_request(const error & reason, renderer & render) {
+    if (channel_->push_failure(error(reason))) {
+        render.mark(channel_);
+    }
+}
+
+generation_result generation::result() const {
+    generation_result result;
+    result.choice = choice_;
+    result.n_prompt_tokens = n_prompt_;
+    result.n_reasoning_tokens = sampler_.reasoning().n_tokens();
+    result.id_slot = id_slot_;
+    result.timings = timings_;
+    return result;
 }
 
 }  // namespace pyllama

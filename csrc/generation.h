@@ -3,6 +3,9 @@
 //
 // A generation knows nothing of KV caches. It moves from queue to slot, and back to the queue when its slot
 // is needed (its cells are recomputed later): all that makes it continue is here.
+//
+// A request for n choices is n generations with one channel. Until its prompt is decoded it is one, the leader, which
+// carries the others with it; then each goes on alone, in a slot of its own.
 #pragma once
 
 #include <chrono>
@@ -31,6 +34,10 @@ class generation {
     generation(std::shared_ptr<const model> model, prepared_request && prepared, size_t stream_capacity,
                int32_t n_ctx_slot);
 
+    // Another choice of the leader's request: the same prompt, a sampler of its own whose seed is the leader's plus
+    // `choice`.
+    generation(const generation & leader, int32_t choice);
+
     // Tokens whose KV entries the answer needs: the prompt, then what was generated. The last n_fresh() have not been
     // decoded yet while the request runs: the token that was sampled last, and what was forced since.
     const std::vector<llama_token> & tokens() const { return tokens_; }
@@ -41,9 +48,10 @@ class generation {
     int32_t take_uncounted() { return n_generated() - std::exchange(n_counted_, n_generated()); }
     const generation_params & params() const { return params_; }
     const std::string & id() const { return id_; }
+    int32_t choice() const { return choice_; }
     const std::shared_ptr<channel> & output() const { return channel_; }
     const std::shared_ptr<generation_control> & control() const { return control_; }
-    bool cancelled() const { return control_->cancelled.load(std::memory_order_relaxed); }
+    bool cancelled() const { return control_->group->cancelled.load(std::memory_order_relaxed); }
 
     // The slot it is in.
     void note_slot(int32_t id) { id_slot_ = id; }
@@ -52,6 +60,8 @@ class generation {
     clock::time_point paused_at() const { return *paused_at_; }
     void pause() { paused_at_ = clock::now(); }
     void resume() { paused_at_.reset(); }
+    // Whether its followers, if it has some, are paused too: then nothing is decoded for any of them.
+    bool rests() const;
 
     // Tells the stream of a control, between the tokens it has and those to come.
     void note(control_note && note, renderer & render);
@@ -89,8 +99,20 @@ class generation {
     int32_t reasoning_budget_limit() const { return sampler_.reasoning().limit(); }
     int32_t n_budget_used() const { return sampler_.reasoning().n_used(); }
 
+    // The other choices of the request, until the prompt is decoded.
+    const std::vector<std::unique_ptr<generation>> & followers() const { return followers_; }
+    int32_t n_slots_needed() const { return 1 + static_cast<int32_t>(followers_.size()); }
+    void add_follower(std::unique_ptr<generation> next) { followers_.push_back(std::move(next)); }
+    std::unique_ptr<generation> take_follower();  // the one with the smallest number
+    std::vector<std::unique_ptr<generation>> take_ended_followers();
+    // Makes the first follower the leader of the others; null when there is none.
+    std::unique_ptr<generation> hand_over(renderer & render);
+
     // The request got a slot. The first time, the stream starts.
     void start(renderer & render, int32_t n_cached);
+
+    // The leader's prompt is in the cache, and this generation has it from there.
+    void start_from(const generation & leader, renderer & render);
 
     // n more prompt tokens were decoded.
     void note_prefill(int32_t n, renderer & render);
@@ -102,9 +124,13 @@ class generation {
     // Takes the sampled token: text, stop strings, limits. True while the request goes on.
     bool advance(renderer & render);
 
-    // Ends the stream. Exactly one of the two is called, once.
+    // Ends this choice, and with the last one the stream. Exactly one of the two is called, once.
     void finish(finish_reason reason, renderer & render);
     void fail(error reason, renderer & render);
+    // Ends the whole request's stream; every choice still gets its fail().
+    void fail_request(const error & reason, renderer & render);
+
+    size_t n_overtaken = 0;  // requests that came later and have got a slot before this one, for the queue
 
     const generation_timings & timings() const { return timings_; }
     std::optional<finish_reason> reason() const { return reason_; }
@@ -122,11 +148,15 @@ class generation {
     void settle(const force_result & result);
     void refuse_end(std::string message);
     void tell_progress(renderer & render);
+    void show_params();
     void flush(renderer & render);
     void release(std::vector<piece> & pieces, renderer & render);
 
+    generation_result result() const;
+
     std::shared_ptr<const model> model_;
     std::string id_;
+    int32_t choice_ = 0;
     generation_params params_;
     std::vector<llama_token> tokens_;
     int32_t n_prompt_;
@@ -139,6 +169,7 @@ class generation {
     text_hold hold_;
     std::shared_ptr<channel> channel_;
     std::shared_ptr<generation_control> control_;
+    std::vector<std::unique_ptr<generation>> followers_;
 
     std::vector<force_settled> waiting_;  // for an end that was asked for
     std::vector<piece> early_;            // forced before the first token was sampled: they leave with it

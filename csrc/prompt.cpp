@@ -91,14 +91,17 @@ std::unique_ptr<frame_writer> make_writer(const std::shared_ptr<const model> & m
     chat_parser_options options;
     options.echo = request.echo;
     options.incremental = dialect == dialect::deltas || request.stream;
-    chat_parser parser(session, model->vocab(), options);
+    std::vector<chat_parser> parsers;
+    for (int32_t i = 0; i < request.n_choices; ++i) {
+        parsers.emplace_back(session, model->vocab(), options);
+    }
     if (dialect == dialect::deltas) {
-        return std::make_unique<writer_deltas>(std::move(format), std::move(parser));
+        return std::make_unique<writer_deltas>(std::move(format), std::move(parsers));
     }
     if (request.stream) {
-        return std::make_unique<writer_openai_stream>(std::move(format), std::move(parser));
+        return std::make_unique<writer_openai_stream>(std::move(format), std::move(parsers));
     }
-    return std::make_unique<writer_openai_body>(std::move(format), std::move(parser));
+    return std::make_unique<writer_openai_body>(std::move(format), std::move(parsers));
 }
 
 // llama.cpp tokenises and parses a continued message where no check of ours can come first. Returns the stack that
@@ -135,6 +138,7 @@ prepared_request prepare(const std::shared_ptr<const model> & model, chat_reques
     prepared.tokens = tokenize_prompt(*model, session.prompt(), limits.n_ctx_slot);
     prepared.id = "chatcmpl-" + random_id();
     prepared.stream = request.stream;
+    prepared.n_choices = request.n_choices;
 
     generation_params & params = prepared.params;
     take_settings(*model, request, limits, request.stream || dialect == dialect::deltas, params);
@@ -153,6 +157,7 @@ prepared_request prepare(const std::shared_ptr<const model> & model, chat_reques
 prepared_request prepare_chat(const std::shared_ptr<const model> & model, std::string_view body, dialect dialect,
                               const prompt_limits & limits) {
     chat_request request = parse_chat_request(*model, body);
+    check_choices(request, limits);
     prepared_request prepared;
     const size_t n_unbroken = check_texts(*model, request, limits.n_ctx_slot);
     with_stack_for(n_unbroken, [&] { prepared = prepare(model, request, dialect, limits); });

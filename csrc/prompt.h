@@ -45,14 +45,16 @@ struct prepared_request {
     std::string id;     // "chatcmpl-..."
     std::string owner;  // whose request it is: an API key, or anybody
     bool stream = false;
+    int32_t n_choices = 1;  // answers to the one prompt; each takes a slot
     std::vector<llama_token> tokens;
     generation_params params;
     std::unique_ptr<frame_writer> writer;
 };
 
-// The context one request may fill, from the engine: n_ctx of a slot.
+// What one request may take of the engine.
 struct prompt_limits {
-    int32_t n_ctx_slot = 0;
+    int32_t n_ctx_slot = 0;  // n_ctx of a slot
+    int32_t n_slots = 1;
 };
 
 // body: the raw JSON of POST /v1/chat/completions. Throws error: invalid_request with the field named,

@@ -29,9 +29,13 @@ std::unique_ptr<frame_writer> make_writer(const std::shared_ptr<const model> & m
     if (dialect == dialect::deltas) {
         chat_parser_options options;
         options.plain = true;
-        chat_parser parser(common_chat_session(), nullptr, options);
-        return std::make_unique<writer_deltas>(std::move(format), std::move(parser));
+        std::vector<chat_parser> parsers;
+        for (int32_t i = 0; i < request.n_choices; ++i) {
+            parsers.emplace_back(common_chat_session(), nullptr, options);
+        }
+        return std::make_unique<writer_deltas>(std::move(format), std::move(parsers));
     }
+    format.n_choices = static_cast<size_t>(request.n_choices);
     format.n_prompt = static_cast<int32_t>(prepared.tokens.size());
     format.post_sampling_probs = request.post_sampling_probs;
     if (dialect == dialect::openai) {
@@ -58,7 +62,9 @@ prepared_request prepare_completion(const std::shared_ptr<const model> & model, 
     if (request.prompts.size() > 1) {
         throw bad_request("'prompt' has more than one prompt", "prompt");
     }
+    check_choices(request, limits);
     prepared_request prepared;
+    prepared.n_choices = request.n_choices;
     prepared.id = (dialect == dialect::openai ? "cmpl-" : "chatcmpl-") + random_id();
     prepared.stream = request.stream;
     prepared.tokens = std::move(request.prompts.front());

@@ -31,6 +31,14 @@ void limit_memory(common_params_sampling & sampling, int32_t n_ctx_slot) {
     sampling.dry_penalty_last_n = std::min(sampling.dry_penalty_last_n, n_ctx_slot);
 }
 
+void check_choices(const generation_request & request, const prompt_limits & limits) {
+    if (request.n_choices > limits.n_slots) {
+        throw bad_request("'" + request.choices_field + "' must be between 1 and " + std::to_string(limits.n_slots) +
+                              ", the number of slots, but is " + std::to_string(request.n_choices),
+                          request.choices_field);
+    }
+}
+
 void take_settings(const model & model, generation_request & request, const prompt_limits & limits, bool streams,
                    generation_params & params) {
     params.sampling = std::move(request.sampling);

@@ -19,6 +19,9 @@ void check_size(const model & model, const std::string & text, int32_t n_ctx);
 // The samplers allocate what they are told to remember, and no more than a context can be remembered.
 void limit_memory(common_params_sampling & sampling, int32_t n_ctx_slot);
 
+// Throws, naming the field, when there are more choices than slots.
+void check_choices(const generation_request & request, const prompt_limits & limits);
+
 // Moves the request's fields into the slot's parameters. `streams`: the client reads while it is generated.
 void take_settings(const model & model, generation_request & request, const prompt_limits & limits, bool streams,
                    generation_params & params);

@@ -68,13 +68,23 @@ bool renderer::take(std::vector<std::shared_ptr<channel>> & taken, const flush_t
     return !closed_;
 }
 
-void renderer::watch_list::update(const std::shared_ptr<channel> & rendered) {
-    if (rendered->is_costly()) {
-        costly.insert(rendered.get());
-        rendered->share_budget(costly.size());
-    } else {
-        costly.erase(rendered.get());
+void renderer::watch_list::count_costly(channel & rendered) {
+    const size_t n = rendered.n_costly();
+    const auto known = costly.find(&rendered);
+    const size_t n_before = known != costly.end() ? known->second : 0;
+    if (n > 0) {
+        costly[&rendered] = n;
+    } else if (n_before > 0) {
+        costly.erase(known);
     }
+    n_costly = n_costly + n - n_before;
+    if (n > 0) {
+        rendered.share_budget(n_costly);
+    }
+}
+
+void renderer::watch_list::update(const std::shared_ptr<channel> & rendered) {
+    count_costly(*rendered);
     const double due_ms = rendered->flush_due_ms();
     if (!(due_ms >= 0)) {
         flushes.erase(rendered);
@@ -100,7 +110,7 @@ void renderer::run() {
         open = take(taken, watched.flushes);
         for (const std::shared_ptr<channel> & dirty : taken) {
             guarded([&] {
-                dirty->share_budget(watched.costly.size());
+                dirty->share_budget(watched.n_costly);
                 dirty->render();
                 watched.update(dirty);
             });
@@ -117,7 +127,7 @@ void renderer::run() {
         });
         for (const std::shared_ptr<channel> & due : taken) {
             guarded([&] {
-                due->share_budget(watched.costly.size());
+                due->share_budget(watched.n_costly);
                 due->flush();
                 watched.update(due);
             });

@@ -7,7 +7,6 @@
 #include <memory>
 #include <mutex>
 #include <unordered_map>
-#include <unordered_set>
 #include <vector>
 
 #include "stream.h"
@@ -39,10 +38,12 @@ class renderer {
     // What the render thread remembers of its channels.
     struct watch_list {
         flush_times flushes;
-        // Channels whose writer is costly, by identity: together they keep to one writer's budget.
-        std::unordered_set<const channel *> costly;
+        // The costly choices of each channel, by identity: together they keep to one choice's budget.
+        std::unordered_map<const channel *, size_t> costly;
+        size_t n_costly = 0;  // their sum
 
         void update(const std::shared_ptr<channel> & rendered);
+        void count_costly(channel & rendered);
     };
 
     void run();

@@ -49,6 +49,8 @@ struct generation_request {
     int32_t n_predict = -1;
     int32_t n_logprobs = -1;
     int32_t id_slot = -1;
+    int32_t n_choices = 1;
+    std::string choices_field = "n";  // where their number came from, for errors
     int64_t t_max_predict_ms = -1;
     std::vector<std::string> stop;
     reasoning_wishes reasoning;

@@ -319,9 +319,8 @@ void read_plain_fields(const model & model, const common_json & body, generation
     }
     for (const char * name : {"n", "n_cmpl"}) {
         if (const common_json * value = find_field(body, name)) {
-            if (as_integer(*value, name, 1, 128) != 1) {
-                throw bad_request("'" + std::string(name) + "' greater than 1 is not supported", name);
-            }
+            request.n_choices = static_cast<int32_t>(as_integer(*value, name, 1, static_cast<int64_t>(int32_max)));
+            request.choices_field = name;
         }
     }
     request.sampling.n_probs = std::max(request.n_logprobs, 0);

@@ -6,9 +6,9 @@ namespace pyllama {
 
 slot_state slot::state() const {
     if (!running) {
-        return slot_state::idle;
+        return reserved_for != nullptr ? slot_state::reserved : slot_state::idle;
     }
-    if (running->paused()) {
+    if (running->rests()) {
         return slot_state::paused;
     }
     return prefilling() ? slot_state::prefill : slot_state::decode;
@@ -31,6 +31,8 @@ int32_t slot::common_prefix(const std::vector<llama_token> & tokens) const {
 void clear_cache(llama_context * ctx, slot & slot) {
     llama_memory_seq_rm(llama_get_memory(ctx), slot.sequence, -1, -1);
     slot.cached.clear();
+    slot.sharing = 0;
+    slot.n_shared = 0;
 }
 
 namespace {
@@ -68,7 +70,19 @@ int32_t keep_prefix(llama_context * ctx, slot & slot, int32_t n) {
         return 0;
     }
     slot.cached.resize(static_cast<size_t>(n));
+    slot.n_shared = std::min(slot.n_shared, n);
     return n;
+}
+
+bool copy_cache(llama_context * ctx, const slot & from, slot & to) {
+    // The whole sequence: of separate streams a part of one cannot be copied.
+    llama_memory_seq_cp(llama_get_memory(ctx), from.sequence, to.sequence, -1, -1);
+    if (!prefix_is_whole(ctx, to.sequence, static_cast<int32_t>(from.cached.size()))) {
+        clear_cache(ctx, to);
+        return false;
+    }
+    to.cached = from.cached;
+    return true;
 }
 
 }  // namespace pyllama

@@ -1,7 +1,11 @@
 // A slot: one sequence of the KV cache, and the generation that runs in it, if any. Engine thread only.
 //
 //   idle --assign--> prefill --last prompt token decoded--> decode --> idle
-//                       \--pause--> paused --resume--/  (from and to either)
+//     |                  \--pause--> paused --resume--/  (from and to either)
+//     \--reserve--> reserved --the leader's prompt decoded--> decode
+//
+// A leader brings its other choices to the slots that are reserved for it. They get its cache by a copy, which in a
+// unified cache is a share in its cells.
 //
 // Decoding takes one token a step, and with it all the text that was forced since the last one.
 //
@@ -17,15 +21,21 @@
 
 namespace pyllama {
 
-enum class slot_state { idle, prefill, decode, paused };
+enum class slot_state { idle, reserved, prefill, decode, paused };
 
 struct slot {
     int32_t id = 0;
     llama_seq_id sequence = 0;
     std::vector<llama_token> cached;
     std::unique_ptr<generation> running;
-    uint64_t last_used = 0;  // step of the last release: the least recently used idle slot is taken
-    uint64_t assigned = 0;   // order of assignment: prefill is first come, first served
+    uint64_t last_used = 0;               // step of the last release: the least recently used idle slot is taken
+    uint64_t assigned = 0;                // order of assignment: prefill is first come, first served
+    const slot * reserved_for = nullptr;  // a leader's slot; then nothing runs here and nothing is cached
+    // Slots of one sharing hold the same cells for their first n_shared tokens; 0 = it shares with nobody.
+    uint64_t sharing = 0;
+    int32_t n_shared = 0;
+
+    bool is_idle() const { return !running && reserved_for == nullptr; }
 
     slot_state state() const;
 
@@ -42,6 +52,10 @@ struct slot {
 // Makes the sequence hold exactly its first n tokens and says how many it then really holds: n, or 0 when the
 // memory cannot keep a partial sequence (then it is cleared). See the rule in docs/engine-notes.md.
 int32_t keep_prefix(llama_context * ctx, slot & slot, int32_t n);
+
+// Gives an empty slot's sequence everything that `from` holds. False, with the sequence empty again, when the memory
+// did not copy it whole.
+bool copy_cache(llama_context * ctx, const slot & from, slot & to);
 
 // Forgets everything the sequence holds.
 void clear_cache(llama_context * ctx, slot & slot);

@@ -127,12 +127,15 @@ class channel::session_sink : public frame_sink {
     stream_session & session_;
 };
 
-channel::channel(std::unique_ptr<frame_writer> writer, std::shared_ptr<stream_session> session)
-    : session_(std::move(session)), writer_(std::move(writer)) {}
+channel::channel(std::unique_ptr<frame_writer> writer, std::shared_ptr<stream_session> session, int32_t n_choices)
+    : n_open_(n_choices),
+      session_(std::move(session)),
+      writer_(std::move(writer)),
+      n_choices_(static_cast<size_t>(n_choices)) {}
 
 bool channel::push_start() {
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (ended_) {
+    if (n_open_ == 0) {
         return false;
     }
     pending_.start = true;
@@ -141,7 +144,7 @@ bool channel::push_start() {
 
 bool channel::push_progress(const prefill_progress & progress) {
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (ended_) {
+    if (n_open_ == 0) {
         return false;
     }
     pending_.progress = progress;
@@ -150,7 +153,7 @@ bool channel::push_progress(const prefill_progress & progress) {
 
 bool channel::push(piece && value) {
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (ended_) {
+    if (n_open_ == 0) {
         return false;
     }
     pending_.pieces.push_back(std::move(value));
@@ -159,21 +162,21 @@ bool channel::push(piece && value) {
 
 bool channel::push_finish(generation_result && result) {
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (ended_) {
+    if (n_open_ == 0) {
         return false;
     }
-    pending_.result = std::move(result);
-    ended_ = true;
+    pending_.results.push_back(std::move(result));
+    --n_open_;
     return mark_dirty();
 }
 
 bool channel::push_failure(error && reason) {
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (ended_) {
+    if (n_open_ == 0) {
         return false;
     }
     pending_.failure = std::move(reason);
-    ended_ = true;
+    n_open_ = 0;
     return mark_dirty();
 }
 
@@ -223,8 +226,8 @@ void channel::flush() {
     }
 }
 
-bool channel::is_costly() const {
-    return writer_ && writer_->is_costly();
+size_t channel::n_costly() const {
+    return writer_ ? writer_->n_costly() : 0;
 }
 
 void channel::share_budget(size_t n_costly) {
@@ -239,7 +242,7 @@ bool channel::mark_dirty() {
 }
 
 void channel::write(events & taken, session_sink & sink) {
-    if (taken.start || taken.progress || !taken.pieces.empty() || taken.result) {
+    if (taken.start || taken.progress || !taken.pieces.empty()) {
         start_writer(sink);
     }
     if (taken.progress) {
@@ -248,34 +251,68 @@ void channel::write(events & taken, session_sink & sink) {
     if (!taken.pieces.empty()) {
         write_pieces(taken.pieces, sink);
     }
-    if (taken.result) {
-        writer_->finish(*taken.result, sink);
-        end(std::nullopt);
-    } else if (taken.failure) {
+    if (!taken.results.empty()) {
+        write_results(taken, sink);
+    }
+    if (taken.failure) {
         if (started_) {
             writer_->fail(*taken.failure, sink);
         }
         end(std::move(taken.failure));
+    } else if (n_ended_ == n_choices_) {
+        writer_->end(sink);
+        end(std::nullopt);
+    }
+}
+
+void channel::write_pieces(std::vector<piece> & pieces, session_sink & sink) {
+    if (n_choices_ == 1) {
+        write_choice(0, pieces, sink);
+        return;
+    }
+    std::vector<std::vector<piece>> by_choice(n_choices_);
+    for (piece & each : pieces) {
+        by_choice[static_cast<size_t>(each.choice)].push_back(std::move(each));
+    }
+    for (size_t i = 0; i < n_choices_; ++i) {
+        if (!by_choice[i].empty()) {
+            write_choice(static_cast<int32_t>(i), by_choice[i], sink);
+        }
+    }
+}
+
+// A choice that fails leaves the others alone. When none is left that did not fail, the request has failed.
+void channel::write_results(events & taken, session_sink & sink) {
+    n_ended_ += taken.results.size();
+    n_failed_ += static_cast<size_t>(std::count_if(taken.results.begin(), taken.results.end(),
+                                                   [](const generation_result & each) { return each.failure; }));
+    if (n_failed_ == n_choices_) {
+        taken.failure = taken.failure ? std::move(taken.failure) : std::move(taken.results.front().failure);
+        return;
+    }
+    start_writer(sink);
+    for (const generation_result & each : taken.results) {
+        writer_->finish(each, sink);
     }
 }
 
 // Text in as few calls as the notes between it allow.
-void channel::write_pieces(std::vector<piece> & pieces, session_sink & sink) {
+void channel::write_choice(int32_t choice, std::vector<piece> & pieces, session_sink & sink) {
     const auto is_note = [](const piece & each) { return each.control != nullptr; };
     auto next = std::find_if(pieces.begin(), pieces.end(), is_note);
     if (next == pieces.end()) {
-        writer_->pieces(pieces, sink);
+        writer_->pieces(choice, pieces, sink);
         return;
     }
     for (auto begin = pieces.begin();; next = std::find_if(begin, pieces.end(), is_note)) {
         std::vector<piece> run(std::make_move_iterator(begin), std::make_move_iterator(next));
         if (!run.empty()) {
-            writer_->pieces(run, sink);
+            writer_->pieces(choice, run, sink);
         }
         if (next == pieces.end()) {
             return;
         }
-        writer_->control(*next->control, sink);
+        writer_->control(choice, *next->control, sink);
         begin = std::next(next);
     }
 }

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -45,6 +46,7 @@ struct piece {
     std::unique_ptr<piece_logprobs> logprobs;     // null unless the request asked
     std::unique_ptr<generation_timings> timings;  // up to this token; null unless the request asked
     std::unique_ptr<control_note> control;        // instead of a token and text: a control took effect here
+    int32_t choice = 0;                           // which of the request's answers it belongs to
 };
 
 // How much of the prompt is in the KV cache.
@@ -55,10 +57,13 @@ struct prefill_progress {
     double elapsed_ms = 0;    // since the start
 };
 
+// How one choice ended.
 struct generation_result {
+    int32_t choice = 0;
     finish_reason reason = finish_reason::stop;
-    std::string stop_string;  // the stop string that matched, empty when none did
-    bool cut = false;         // a control ended it: the text may stop anywhere
+    std::optional<error> failure;  // set: it failed, and `reason` says nothing
+    std::string stop_string;       // the stop string that matched, empty when none did
+    bool cut = false;              // a control ended it: the text may stop anywhere
     int32_t n_prompt_tokens = 0;
     int32_t n_reasoning_tokens = 0;
     int32_t id_slot = -1;    // where it ran last

@@ -1,18 +1,25 @@
 #include "writer_completion_body.h"
 
+#include "common.h"
+
 namespace pyllama {
 
-void writer_completion_body::pieces(std::vector<piece> & batch, frame_sink &) {
-    text_.add(format_, batch);
+void writer_completion_body::pieces(int32_t choice, std::vector<piece> & batch, frame_sink &) {
+    texts_[static_cast<size_t>(choice)].add(format_, batch);
 }
 
-void writer_completion_body::finish(const generation_result & result, frame_sink & sink) {
-    std::string body = "{\"choices\":[";
-    append_completion_choice(body, 0, text_, &result);
-    body += "]," + envelope_members(format_, "text_completion") + ",\"usage\":";
-    append_usage(body, result);
+void writer_completion_body::finish(const generation_result & result, frame_sink &) {
+    const auto choice = static_cast<size_t>(result.choice);
+    append_completion_choice(choices_[choice], result.choice, texts_[choice], &result);
+    add_result(total_, result);
+}
+
+void writer_completion_body::end(frame_sink & sink) {
+    std::string body = "{\"choices\":[" + string_join(choices_, ",") + "],";
+    body += envelope_members(format_, "text_completion") + ",\"usage\":";
+    append_usage(body, total_);
     body += ",\"timings\":";
-    append_timings(body, result.timings);
+    append_timings(body, total_.timings);
     body += '}';
     sink.frame(body);
 }

@@ -9,17 +9,21 @@ namespace pyllama {
 
 class writer_completion_body : public frame_writer {
   public:
-    explicit writer_completion_body(completion_format format) : format_(std::move(format)) {}
+    explicit writer_completion_body(completion_format format)
+        : format_(std::move(format)), texts_(format_.n_choices), choices_(format_.n_choices) {}
 
     void start(frame_sink &) override {}
-    void pieces(std::vector<piece> & batch, frame_sink & sink) override;
+    void pieces(int32_t choice, std::vector<piece> & batch, frame_sink & sink) override;
     void finish(const generation_result & result, frame_sink & sink) override;
+    void end(frame_sink & sink) override;
     void fail(const error &, frame_sink &) override {}
     std::string_view content_type() const override { return "application/json"; }
 
   private:
     completion_format format_;
-    completion_text text_;
+    std::vector<completion_text> texts_;
+    std::vector<std::string> choices_;  // JSON of those that have ended
+    generation_result total_;
 };
 
 }  // namespace pyllama

@@ -6,11 +6,13 @@
 namespace pyllama {
 
 writer_completion_stream::writer_completion_stream(completion_format format)
-    : format_(std::move(format)), members_("]," + envelope_members(format_, "text_completion")) {}
+    : format_(std::move(format)),
+      texts_(format_.n_choices),
+      members_("]," + envelope_members(format_, "text_completion")) {}
 
-void writer_completion_stream::open_event(const generation_result * result) {
+void writer_completion_stream::open_event(int32_t choice, const generation_result * result) {
     event_.assign(sse::data_prefix).append("{\"choices\":[");
-    append_completion_choice(event_, 0, text_, result);
+    append_completion_choice(event_, choice, texts_[static_cast<size_t>(choice)], result);
     event_.append(members_);
 }
 
@@ -20,27 +22,34 @@ void writer_completion_stream::close_event(frame_sink & sink) {
 }
 
 void writer_completion_stream::progress(const prefill_progress & progress, frame_sink & sink) {
-    open_event(nullptr);
+    open_event(0, nullptr);
     event_.append(",\"prompt_progress\":");
     append_progress(event_, progress);
     close_event(sink);
 }
 
-void writer_completion_stream::pieces(std::vector<piece> & batch, frame_sink & sink) {
-    text_.add(format_, batch);
-    open_event(nullptr);
-    event_.append(text_.timings);
+void writer_completion_stream::pieces(int32_t choice, std::vector<piece> & batch, frame_sink & sink) {
+    completion_text & text = texts_[static_cast<size_t>(choice)];
+    text.add(format_, batch);
+    open_event(choice, nullptr);
+    event_.append(text.timings);
     close_event(sink);
-    text_.clear();
+    text.clear();
 }
 
 void writer_completion_stream::finish(const generation_result & result, frame_sink & sink) {
-    open_event(&result);
-    event_.append(",\"usage\":");
-    append_usage(event_, result);
+    open_event(result.choice, &result);
+    add_result(total_, result);
+    if (++n_ended_ == texts_.size()) {
+        event_.append(",\"usage\":");
+        append_usage(event_, total_);
+    }
     event_.append(",\"timings\":");
     append_timings(event_, result.timings);
     close_event(sink);
+}
+
+void writer_completion_stream::end(frame_sink & sink) {
     sink.frame(sse::done);
 }
 

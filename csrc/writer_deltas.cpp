@@ -19,11 +19,27 @@ void writer_deltas::progress(const prefill_progress & progress, frame_sink & sin
     sink.frame(line_);
 }
 
-void writer_deltas::write(const chat_delta & delta, frame_sink & sink) {
+void writer_deltas::open_line(const choice_state & choice, std::string_view type) {
+    line_ = "{\"type\":";
+    append_quoted(line_, type);
+    if (choice.index > 0) {
+        line_ += ",\"index\":";
+        append_integer(line_, choice.index);
+    }
+}
+
+void writer_deltas::append_logprobs_of(choice_state & choice) {
+    if (!choice.logprobs.empty()) {
+        line_ += ",\"logprobs\":[" + choice.logprobs + "]";
+        choice.logprobs.clear();
+    }
+}
+
+void writer_deltas::write(choice_state & choice, const chat_delta & delta, frame_sink & sink) {
     if (delta.empty()) {
         return;
     }
-    line_ = R"({"type":"delta")";
+    open_line(choice, "delta");
     if (!delta.reasoning.empty()) {
         line_ += ",\"reasoning\":";
         append_quoted(line_, delta.reasoning);
@@ -40,30 +56,27 @@ void writer_deltas::write(const chat_delta & delta, frame_sink & sink) {
         }
         line_ += ']';
     }
-    if (!logprobs_.empty()) {
-        line_ += ",\"logprobs\":[" + logprobs_ + "]";
-        logprobs_.clear();
-    }
-    line_ += timings_;
+    append_logprobs_of(choice);
+    line_ += choice.timings;
     line_ += "}\n";
     sink.frame(line_);
 }
 
-void writer_deltas::write_control(const control_note & note, frame_sink & sink) {
-    line_ = R"({"type":"control","control":)";
+void writer_deltas::write_control(const choice_state & choice, const control_note & note, frame_sink & sink) {
+    open_line(choice, "control");
+    line_ += ",\"control\":";
     append_control_note(line_, note);
     line_ += "}\n";
     sink.frame(line_);
 }
 
 void writer_deltas::finish(const generation_result & result, frame_sink & sink) {
-    write(parser_.finish(is_complete(result)), sink);
-    line_ = R"({"type":"finish","finish_reason":)";
-    append_quoted(line_, finish_reason_name(result, parser_.has_tool_calls()));
-    if (!logprobs_.empty()) {
-        line_ += ",\"logprobs\":[" + logprobs_ + "]";
-        logprobs_.clear();
-    }
+    choice_state & target = choice(result.choice);
+    write(target, target.parser.finish(is_complete(result)), sink);
+    open_line(target, "finish");
+    line_ += ",\"finish_reason\":";
+    append_quoted(line_, finish_reason_name(result, target.parser.has_tool_calls()));
+    append_logprobs_of(target);
     line_ += ",\"usage\":";
     append_usage(line_, result);
     line_ += ",\"timings\":";
@@ -72,6 +85,7 @@ void writer_deltas::finish(const generation_result & result, frame_sink & sink) 
         line_ += ",\"stop_string\":";
         append_quoted(line_, result.stop_string);
     }
+    append_failure(line_, result);
     line_ += "}\n";
     sink.frame(line_);
 }

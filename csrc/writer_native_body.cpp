@@ -1,16 +1,23 @@
 #include "writer_native_body.h"
 
+#include "common.h"
+
 namespace pyllama {
 
-void writer_native_body::pieces(std::vector<piece> & batch, frame_sink &) {
-    text_.add(format_, batch);
+void writer_native_body::pieces(int32_t choice, std::vector<piece> & batch, frame_sink &) {
+    texts_[static_cast<size_t>(choice)].add(format_, batch);
 }
 
-void writer_native_body::finish(const generation_result & result, frame_sink & sink) {
+void writer_native_body::finish(const generation_result & result, frame_sink &) {
+    const auto choice = static_cast<size_t>(result.choice);
     if (!format_.return_tokens) {
-        text_.tokens.clear();
+        texts_[choice].tokens.clear();
     }
-    sink.frame(native_answer(format_, text_, result, true));
+    answers_[choice] = native_answer(format_, texts_[choice], result, true);
+}
+
+void writer_native_body::end(frame_sink & sink) {
+    sink.frame(answers_.size() == 1 ? answers_.front() : "[" + string_join(answers_, ",") + "]");
 }
 
 }  // namespace pyllama

@@ -5,9 +5,10 @@
 
 namespace pyllama {
 
-void writer_native_stream::open_event(const completion_text & text) {
+void writer_native_stream::open_event(int32_t choice) {
+    const completion_text & text = texts_[static_cast<size_t>(choice)];
     event_.assign(sse::data_prefix);
-    append_native_head(event_, 0, text, false);
+    append_native_head(event_, choice, text, false);
     event_ += ",\"id_slot\":-1,\"tokens_predicted\":";
     append_integer(event_, text.n_tokens);
     event_ += ",\"tokens_evaluated\":";
@@ -20,39 +21,41 @@ void writer_native_stream::close_event(frame_sink & sink) {
 }
 
 void writer_native_stream::progress(const prefill_progress & progress, frame_sink & sink) {
-    open_event(text_);
+    open_event(0);
     event_ += ",\"prompt_progress\":";
     append_progress(event_, progress);
     close_event(sink);
 }
 
-void writer_native_stream::tell(frame_sink & sink) {
-    open_event(text_);
-    event_ += text_.timings;
+void writer_native_stream::tell(int32_t choice, frame_sink & sink) {
+    completion_text & text = texts_[static_cast<size_t>(choice)];
+    open_event(choice);
+    event_ += text.timings;
     if (format_.logprobs) {
-        event_ += ",\"completion_probabilities\":[" + text_.probs + "]";
+        event_ += ",\"completion_probabilities\":[" + text.probs + "]";
     }
     close_event(sink);
-    text_.clear();
+    text.clear();
 }
 
 // With probabilities each token is an event of its own: clients expect one element each.
-void writer_native_stream::pieces(std::vector<piece> & batch, frame_sink & sink) {
+void writer_native_stream::pieces(int32_t choice, std::vector<piece> & batch, frame_sink & sink) {
+    completion_text & text = texts_[static_cast<size_t>(choice)];
     if (!format_.logprobs) {
-        text_.add(format_, batch);
-        tell(sink);
+        text.add(format_, batch);
+        tell(choice, sink);
         return;
     }
     std::vector<piece> one(1);
     for (piece & next : batch) {
         one.front() = std::move(next);
-        text_.add(format_, one);
-        tell(sink);
+        text.add(format_, one);
+        tell(choice, sink);
     }
 }
 
 void writer_native_stream::finish(const generation_result & result, frame_sink & sink) {
-    sink.frame(sse::event(native_answer(format_, text_, result, false)));
+    sink.frame(sse::event(native_answer(format_, texts_[static_cast<size_t>(result.choice)], result, false)));
 }
 
 void writer_native_stream::fail(const error & reason, frame_sink & sink) {

@@ -36,29 +36,49 @@ void append_message(std::string & out, const chat_delta & answer) {
 
 }  // namespace
 
-writer_openai_body::writer_openai_body(answer_format format, chat_parser parser)
-    : format_(std::move(format)), parser_(std::move(parser)) {}
-
-void writer_openai_body::pieces(std::vector<piece> & batch, frame_sink &) {
-    if (format_.logprobs) {
-        append_logprobs(logprobs_, *format_.loaded_model, batch);
+writer_openai_body::writer_openai_body(answer_format format, std::vector<chat_parser> parsers)
+    : format_(std::move(format)) {
+    choices_.reserve(parsers.size());
+    for (chat_parser & parser : parsers) {
+        choices_.push_back({std::move(parser), {}, {}});
     }
-    parser_.feed(batch);
 }
 
-void writer_openai_body::finish(const generation_result & result, frame_sink & sink) {
-    const chat_delta answer = parser_.finish(is_complete(result));
-    std::string body = R"({"choices":[{"finish_reason":)";
-    append_quoted(body, finish_reason_name(result, parser_.has_tool_calls()));
-    body += ",\"index\":0,\"message\":";
-    append_message(body, answer);
+void writer_openai_body::pieces(int32_t index, std::vector<piece> & batch, frame_sink &) {
+    choice_state & choice = choices_[static_cast<size_t>(index)];
     if (format_.logprobs) {
-        body += ",\"logprobs\":{\"content\":[" + logprobs_ + "]}";
+        append_logprobs(choice.logprobs, *format_.loaded_model, batch);
     }
-    body += "}]," + envelope_members(format_, "chat.completion") + ",\"usage\":";
-    append_usage(body, result);
+    choice.parser.feed(batch);
+}
+
+void writer_openai_body::finish(const generation_result & result, frame_sink &) {
+    choice_state & choice = choices_[static_cast<size_t>(result.choice)];
+    add_result(total_, result);
+    const chat_delta answer = choice.parser.finish(is_complete(result));
+    choice.json = "{\"finish_reason\":";
+    append_quoted(choice.json, finish_reason_name(result, choice.parser.has_tool_calls()));
+    choice.json += ",\"index\":";
+    append_integer(choice.json, result.choice);
+    choice.json += ",\"message\":";
+    append_message(choice.json, answer);
+    if (format_.logprobs) {
+        choice.json += ",\"logprobs\":{\"content\":[" + choice.logprobs + "]}";
+    }
+    append_failure(choice.json, result);
+    choice.json += '}';
+}
+
+void writer_openai_body::end(frame_sink & sink) {
+    std::string body = "{\"choices\":[";
+    for (const choice_state & each : choices_) {
+        body += body.back() == '[' ? "" : ",";
+        body += each.json;
+    }
+    body += "]," + envelope_members(format_, "chat.completion") + ",\"usage\":";
+    append_usage(body, total_);
     body += ",\"timings\":";
-    append_timings(body, result.timings);
+    append_timings(body, total_.timings);
     body += '}';
     sink.frame(body);
 }

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from pyllama.records import ContextPerf, SamplerPerf, TokenAttr
     from pyllama.samplers import Candidates, Sampler
     from pyllama.stream import (
+        Choice,
         Completion,
         ControlResult,
         Delta,
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Batch",
     "Candidates",
+    "Choice",
     "ClosedError",
     "Completion",
     "Context",
@@ -106,6 +108,7 @@ _SUBMODULES = ("errors", "logging", "models", "samplers")
 _SOURCES = {
     "Batch": _CORE,
     "Candidates": "pyllama.samplers",
+    "Choice": "pyllama.stream",
     "Completion": "pyllama.stream",
     "Context": _CORE,
     "ContextPerf": "pyllama.records",

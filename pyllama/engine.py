@@ -104,7 +104,9 @@ class Engine(EngineBase):
         Args:
             messages: As in OpenAI's API: ``[{"role": "user", "content": "..."}]``.
             options: The other fields of OpenAI's and llama-server's request, such as ``max_tokens``,
-                ``temperature``, ``tools``, ``response_format``, ``seed``, ``stop``, ``logprobs``.
+                ``temperature``, ``tools``, ``response_format``, ``seed``, ``stop``, ``logprobs``. ``n`` asks
+                for several choices, at most as many as there are slots; the prompt is computed once, and
+                choice k is what ``seed`` + k gives.
 
         Raises:
             InvalidRequestError: A field is wrong; ``param`` names it.

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pyllama.loop import StreamReader
 
 __all__ = [
+    "Choice",
     "Completion",
     "ControlResult",
     "Delta",
@@ -121,6 +122,10 @@ class Delta:
 
     With the option ``return_progress``, deltas with ``prefill`` and nothing else come first.
     ``control`` tells of a control that took effect after all the text before this delta.
+
+
+    Of ``n`` choices each has deltas of its own: ``index`` says whose, and the usage and timings are its own.
+    ``error`` is why a choice failed, beside others that did not: then its ``finish_reason`` is "error".
     """
 
     content: str = ""
@@ -133,13 +138,15 @@ class Delta:
     timings: Timings | None = None
     prefill: Prefill | None = None
     control: ControlResult | None = None
+    index: int = 0
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Completion:
-    """A whole answer."""
+class Choice:
+    """One whole answer of a completion; ``error`` is set when it failed and others did not."""
 
-    id: str
+    index: int = 0
     content: str = ""
     reasoning: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
@@ -148,6 +155,51 @@ class Completion:
     stop_string: str | None = None
     usage: Usage = field(default_factory=Usage)
     timings: Timings = field(default_factory=Timings)
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """The answer to a request: ``n`` choices, and for the usual single one its parts at hand.
+
+    ``usage`` is that of all choices together, the prompt counted once. ``timings`` has their tokens and the
+    time of the longest.
+    """
+
+    id: str
+    choices: tuple[Choice, ...] = (Choice(),)
+    usage: Usage = field(default_factory=Usage)
+    timings: Timings = field(default_factory=Timings)
+
+    @property
+    def content(self) -> str:
+        """The first choice's text."""
+        return self.choices[0].content
+
+    @property
+    def reasoning(self) -> str:
+        """The first choice's reasoning."""
+        return self.choices[0].reasoning
+
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """The first choice's tool calls."""
+        return self.choices[0].tool_calls
+
+    @property
+    def logprobs(self) -> tuple[TokenLogprob, ...]:
+        """The first choice's tokens, when ``logprobs`` were asked for."""
+        return self.choices[0].logprobs
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Why the first choice ended."""
+        return self.choices[0].finish_reason
+
+    @property
+    def stop_string(self) -> str | None:
+        """The stop string that ended the first choice."""
+        return self.choices[0].stop_string
 
 
 class StreamBase:
@@ -310,6 +362,7 @@ def _parse(line: Mapping[str, Any]) -> Delta:
     timings = line.get("timings")
     prefill = line.get("prompt_progress")
     control = line.get("control")
+    error = line.get("error")
     return Delta(
         content=line.get("content", ""),
         reasoning=line.get("reasoning", ""),
@@ -321,6 +374,8 @@ def _parse(line: Mapping[str, Any]) -> Delta:
         timings=None if timings is None else _parse_timings(timings),
         prefill=None if prefill is None else _parse_prefill(prefill),
         control=None if control is None else _parse_control({"success": control["applied"], **control}),
+        index=line.get("index", 0),
+        error=None if error is None else error["message"],
     )
 
 
@@ -394,6 +449,21 @@ class _CallParts:
 
 
 def _collect(completion_id: str, deltas: Sequence[Delta]) -> Completion:
+    by_choice: dict[int, list[Delta]] = {0: []}
+    for delta in deltas:
+        by_choice.setdefault(delta.index, []).append(delta)
+    choices = tuple(_collect_choice(index, own) for index, own in sorted(by_choice.items()))
+    if len(choices) == 1:
+        return Completion(completion_id, choices, choices[0].usage, choices[0].timings)
+    return Completion(
+        completion_id,
+        choices,
+        _total_usage([choice.usage for choice in choices]),
+        _total_timings([choice.timings for choice in choices]),
+    )
+
+
+def _collect_choice(index: int, deltas: Sequence[Delta]) -> Choice:
     calls: dict[int, _CallParts] = {}
     for piece in (piece for delta in deltas for piece in delta.tool_calls):
         parts = calls.setdefault(piece.index, _CallParts())
@@ -401,8 +471,8 @@ def _collect(completion_id: str, deltas: Sequence[Delta]) -> Completion:
         parts.name = piece.name or parts.name
         parts.arguments.append(piece.arguments)
     last = deltas[-1] if deltas else Delta()
-    return Completion(
-        id=completion_id,
+    return Choice(
+        index=index,
         content="".join(delta.content for delta in deltas),
         reasoning="".join(delta.reasoning for delta in deltas),
         tool_calls=tuple(
@@ -413,4 +483,27 @@ def _collect(completion_id: str, deltas: Sequence[Delta]) -> Completion:
         stop_string=last.stop_string,
         usage=last.usage or Usage(),
         timings=last.timings or Timings(),
+        error=last.error,
+    )
+
+
+def _total_usage(parts: Sequence[Usage]) -> Usage:
+    prompt_tokens = max(part.prompt_tokens for part in parts)
+    completion_tokens = sum(part.completion_tokens for part in parts)
+    return Usage(
+        prompt_tokens=prompt_tokens,
+        completion_tokens=completion_tokens,
+        total_tokens=prompt_tokens + completion_tokens,
+        cached_tokens=max(part.cached_tokens for part in parts),
+        reasoning_tokens=sum(part.reasoning_tokens for part in parts),
+    )
+
+
+def _total_timings(parts: Sequence[Timings]) -> Timings:
+    return Timings(
+        cache_n=max(part.cache_n for part in parts),
+        prompt_n=max(part.prompt_n for part in parts),
+        prompt_ms=max(part.prompt_ms for part in parts),
+        predicted_n=sum(part.predicted_n for part in parts),
+        predicted_ms=max(part.predicted_ms for part in parts),
     )

@@ -38,7 +38,7 @@ inline const std::shared_ptr<pyllama::model> & qwen3() {
 
 inline pyllama::prepared_request prepare(const std::string & body, pyllama::dialect dialect = pyllama::dialect::openai,
                                          const std::shared_ptr<pyllama::model> & model = qwen3(), int n_ctx = 4096) {
-    return pyllama::prepare_chat(model, body, dialect, {n_ctx});
+    return pyllama::prepare_chat(model, body, dialect, {n_ctx, 4});
 }
 
 struct collected_frames : pyllama::frame_sink {

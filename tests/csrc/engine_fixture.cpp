@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <climits>
 #include <random>
+#include <sstream>
 
 #include "check.h"
 #include "logit_row.h"
@@ -15,10 +16,10 @@ void token_writer::progress(const prefill_progress & progress, frame_sink & sink
     sink.frame(std::to_string(progress.n_processed) + "/" + std::to_string(progress.n_total) + " ");
 }
 
-void token_writer::pieces(std::vector<piece> & batch, frame_sink & sink) {
+void token_writer::pieces(int32_t choice, std::vector<piece> & batch, frame_sink & sink) {
     std::string text;
     for (const auto & each : batch) {
-        text += std::to_string(each.token) + " ";
+        text += tag(choice) + std::to_string(each.token) + " ";
         if (each.timings) {
             text += "@" + std::to_string(each.timings->n_decoded) + " ";
         }
@@ -26,15 +27,17 @@ void token_writer::pieces(std::vector<piece> & batch, frame_sink & sink) {
     sink.frame(text);
 }
 
-void token_writer::control(const control_note & note, frame_sink & sink) {
-    sink.frame(std::string("<") + control_action_names[static_cast<size_t>(note.action)] + " " +
-               std::to_string(note.result.position) + "> ");
+void token_writer::control(int32_t choice, const control_note & note, frame_sink & sink) {
+    sink.frame(tag(choice) + "<" + control_action_names[static_cast<size_t>(note.action)] +
+               (n_choices_ > 1 ? "@" : " ") + std::to_string(note.result.position) + "> ");
 }
 
 void token_writer::finish(const generation_result & result, frame_sink & sink) {
-    sink.frame(result.reason == finish_reason::stop     ? "stop"
-               : result.reason == finish_reason::length ? "length"
-                                                        : "cancelled");
+    const std::string name = result.failure                           ? "failed"
+                             : result.reason == finish_reason::stop   ? "stop"
+                             : result.reason == finish_reason::length ? "length"
+                                                                      : "cancelled";
+    sink.frame(tag(result.choice) + name + (n_choices_ > 1 ? " " : ""));
 }
 
 void token_writer::fail(const error & reason, frame_sink & sink) {
@@ -63,8 +66,9 @@ server_params engine_params(int n_slots, int n_ctx, bool unified) {
     return params;
 }
 
-prepared_request request(const std::vector<llama_token> & tokens, int n_predict) {
+prepared_request request(const std::vector<llama_token> & tokens, int n_predict, int n_choices) {
     prepared_request made;
+    made.n_choices = n_choices;
     made.id = "test";
     made.stream = true;
     made.tokens = tokens;
@@ -76,7 +80,7 @@ prepared_request request(const std::vector<llama_token> & tokens, int n_predict)
             made.params.sampling.logit_bias.push_back({token, -INFINITY});
         }
     }
-    made.writer = std::make_unique<token_writer>();
+    made.writer = std::make_unique<token_writer>(n_choices);
     return made;
 }
 
@@ -121,6 +125,20 @@ void wait_for(const submitted & handle, Done done) {
 std::string answer(const submitted & handle) {
     wait_for(handle, [&] { return handle.session->state() == session_state::finished; });
     return handle.session->read(0, SIZE_MAX).bytes;
+}
+
+std::vector<std::string> answers(const submitted & handle, int n_choices) {
+    std::vector<std::string> texts(static_cast<size_t>(n_choices));
+    std::istringstream words(answer(handle));
+    for (std::string word; words >> word;) {
+        const size_t colon = word.find(':');
+        std::string & text = texts.at(std::stoul(word));
+        if (word[colon + 1] == '<') {
+            continue;  // a control's note
+        }
+        text += (text.empty() ? "" : " ") + word.substr(colon + 1);
+    }
+    return texts;
 }
 
 void wait_for_bytes(const submitted & handle, uint64_t n_bytes) {

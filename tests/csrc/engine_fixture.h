@@ -15,16 +15,24 @@ using pyllama::engine;
 using pyllama::submitted;
 
 // Writes each piece as its token id and a space, progress as "<processed>/<total> ", a piece's timings as
-// "@<n_decoded> " after it; a control as "<pause 17> " with its position; the end as the finish reason's name.
+// "@<n_decoded> " after it; a control as "<pause 17> " with its position; the end as the finish reason's name. With
+// several choices each word is "<choice>:<word> ".
 class token_writer : public pyllama::frame_writer {
   public:
+    explicit token_writer(int n_choices = 1) : n_choices_(n_choices) {}
     void start(pyllama::frame_sink &) override {}
     void progress(const pyllama::prefill_progress & progress, pyllama::frame_sink & sink) override;
-    void pieces(std::vector<pyllama::piece> & batch, pyllama::frame_sink & sink) override;
-    void control(const pyllama::control_note & note, pyllama::frame_sink & sink) override;
+    void pieces(int32_t choice, std::vector<pyllama::piece> & batch, pyllama::frame_sink & sink) override;
+    void control(int32_t choice, const pyllama::control_note & note, pyllama::frame_sink & sink) override;
     void finish(const pyllama::generation_result & result, pyllama::frame_sink & sink) override;
+    void end(pyllama::frame_sink &) override {}
     void fail(const pyllama::error & reason, pyllama::frame_sink & sink) override;
     std::string_view content_type() const override { return "text/plain"; }
+
+  private:
+    std::string tag(int32_t choice) const { return n_choices_ > 1 ? std::to_string(choice) + ":" : ""; }
+
+    int n_choices_;
 };
 
 std::shared_ptr<const pyllama::model> demo_model();
@@ -33,13 +41,16 @@ std::shared_ptr<const pyllama::model> demo_model();
 pyllama::server_params engine_params(int n_slots, int n_ctx, bool unified);
 
 // A greedy request of n_predict tokens that never ends by itself.
-pyllama::prepared_request request(const std::vector<llama_token> & prompt, int n_predict);
+pyllama::prepared_request request(const std::vector<llama_token> & prompt, int n_predict, int n_choices = 1);
 
 // A chat prompt of exactly n_tokens tokens that ends with a question.
 std::vector<llama_token> prompt(uint32_t seed, size_t n_tokens);
 
 // The whole answer; waits for the end without polling.
 std::string answer(const submitted & handle);
+
+// The same of each choice, as answer() would give it, without the notes of controls.
+std::vector<std::string> answers(const submitted & handle, int n_choices);
 
 // Waits until `handle` has at least n_bytes of answer, or has ended.
 void wait_for_bytes(const submitted & handle, uint64_t n_bytes);

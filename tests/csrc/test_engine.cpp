@@ -8,6 +8,7 @@
 
 #include "check.h"
 #include "engine_fixture.h"
+#include "gated_decoder.h"
 
 using namespace pyllama;
 using namespace pyllama_test;
@@ -30,27 +31,6 @@ void check_equal_among_others(bool unified) {
     for (uint32_t seed = 0; seed < 17; ++seed) {
         CHECK_EQ(answer(handles[seed]), plain_loop(prompt(seed, 5 + seed * 17), n_predict, 1024));
     }
-}
-
-// Fails the n-th decode, as a broken backend would.
-class failing_decoder : public decoder {
-  public:
-    failing_decoder(const model & source, const common_params & params, int failing, decode_status how)
-        : decoder(source, params), failing_(failing), how_(how) {}
-    decode_status decode(const std::vector<chunk> & plan) override {
-        return ++n_calls_ == failing_ ? how_ : decoder::decode(plan);
-    }
-
-  private:
-    int failing_;
-    decode_status how_;
-    int n_calls_ = 0;
-};
-
-engine::decoder_factory failing_at(int call, decode_status how) {
-    return [=](const model & source, const common_params & params) {
-        return std::make_unique<failing_decoder>(source, params, call, how);
-    };
 }
 
 }  // namespace

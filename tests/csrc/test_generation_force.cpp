@@ -26,7 +26,7 @@ class recorder : public frame_writer {
   public:
     explicit recorder(std::shared_ptr<recorded> into) : into_(std::move(into)) {}
     void start(frame_sink &) override {}
-    void pieces(std::vector<piece> & batch, frame_sink &) override {
+    void pieces(int32_t, std::vector<piece> & batch, frame_sink &) override {
         for (const piece & each : batch) {
             into_->tokens.push_back(each.token);
             into_->text += each.text;
@@ -36,6 +36,7 @@ class recorder : public frame_writer {
     void finish(const generation_result & result, frame_sink &) override {
         into_->reason = result.reason == finish_reason::stop ? "stop " + result.stop_string : "length";
     }
+    void end(frame_sink &) override {}
     void fail(const error & reason, frame_sink &) override { into_->reason = reason.what(); }
     std::string_view content_type() const override { return "text/plain"; }
 

@@ -151,9 +151,9 @@ TEST(held_text_is_flushed_when_it_is_due) {
 TEST(costly_writers_share_one_budget) {
     renderer render;
     std::vector<recorded_channel> requests(5);
-    for (size_t i = 0; i < 3; i++) {
-        requests[i].record->costly = true;
-    }
+    requests[0].record->n_costly = 1;
+    requests[1].record->n_costly = 2;  // of its choices
+    requests[2].record->n_costly = 1;
     const auto w = std::make_shared<waker>();
     const auto feed = [&](size_t i) {
         const uint64_t before = requests[i].session->end_offset();
@@ -176,7 +176,7 @@ TEST(costly_writers_share_one_budget) {
     feed(2);
     feed(4);
     render.close();
-    CHECK_EQ(requests[0].record->n_sharing.load(), 3u);
+    CHECK_EQ(requests[0].record->n_sharing.load(), 4u);
     CHECK_EQ(requests[2].record->n_sharing.load(), 2u);  // one of the three has ended
 }
 

@@ -142,7 +142,12 @@ TEST(errors_name_the_field) {
     CHECK_EQ(refused(with(R"("max_tokens":true)")), "max_tokens");
     CHECK_EQ(refused(with(R"("stream":1)")), "stream");
     CHECK_EQ(refused(with(R"("stream_options":{"include_usage":2})")), "stream_options.include_usage");
-    CHECK_EQ(refused(with(R"("n":2)")), "n");
+    CHECK_EQ(refused(with(R"("n":0)")), "n");
+    CHECK_EQ(refused(with(R"("n":-1)")), "n");
+    CHECK_EQ(refused(with(R"("n":1.5)")), "n");
+    CHECK_EQ(refused(with(R"("n":1e30)")), "n");
+    CHECK_EQ(refused(with(R"("n":"two")")), "n");
+    CHECK_EQ(refused(with(R"("n":2,"n_cmpl":0)")), "n_cmpl");
     CHECK_EQ(refused(with(R"("repeat_penalty":0)")), "repeat_penalty");
     CHECK_EQ(refused(with(R"("stop":[1])")), "stop[0]");
     CHECK_EQ(refused(with(R"("stop":{})")), "stop");

@@ -210,6 +210,55 @@ TEST(progress_starts_the_stream_and_the_newest_is_told) {
     CHECK(!r.channel->push_progress(at(100)));
 }
 
+TEST(choices_end_one_by_one_and_the_last_ends_the_request) {
+    recorded_channel r(0, 3);
+    r.channel->push(text_piece("a", 1));
+    r.channel->push(text_piece("b"));
+    r.channel->push(text_piece("c", 1));
+    r.channel->push_finish(result_of(1));
+    CHECK(!r.channel->render());
+    CHECK_EQ(r.bytes(), "<start>[b][1:a][1:c]<finish 1>");
+    CHECK_EQ(r.record->n_ends.load(), 0);
+    r.channel->push_finish(result_of(0, error(error_kind::engine, "grammar")));
+    CHECK(!r.channel->render());
+    r.channel->push(text_piece("d", 2));
+    r.channel->push_finish(result_of(2));
+    CHECK(r.channel->render());
+    CHECK_EQ(r.bytes(), "<start>[b][1:a][1:c]<finish 1><failure grammar>[2:d]<finish 2>");
+    CHECK_EQ(r.record->n_ends.load(), 1);
+    CHECK(!r.session->failure());
+    CHECK(!r.channel->push(text_piece("late")));
+}
+
+TEST(a_request_has_failed_when_all_its_choices_have) {
+    recorded_channel r(0, 2);
+    r.channel->push(text_piece("a"));
+    r.channel->push_finish(result_of(1, error(error_kind::engine, "first")));
+    r.channel->render();
+    r.channel->push_finish(result_of(0, error(error_kind::engine, "second")));
+    CHECK(r.channel->render());
+    CHECK_EQ(r.bytes(), "<start>[a]<failure first 1><fail second>");
+    CHECK_EQ(r.session->failure()->what(), std::string("second"));
+    CHECK_EQ(r.record->n_ends.load(), 0);
+
+    recorded_channel unstarted(0, 2);
+    unstarted.channel->push_finish(result_of(0, error(error_kind::engine, "first")));
+    unstarted.channel->push_finish(result_of(1, error(error_kind::engine, "second")));
+    CHECK(unstarted.channel->render());
+    CHECK_EQ(unstarted.bytes(), "");
+    CHECK_EQ(unstarted.session->failure()->what(), std::string("first"));
+}
+
+TEST(a_failure_ends_all_choices) {
+    recorded_channel r(0, 2);
+    r.channel->push_finish(result_of(1));
+    r.channel->push_failure(error(error_kind::unavailable, "shutting down"));
+    CHECK(!r.channel->push_finish(result_of(0)));
+    CHECK(r.channel->render());
+    CHECK_EQ(r.bytes(), "<start><finish 1><fail shutting down>");
+    CHECK_EQ(r.session->failure()->kind, error_kind::unavailable);
+}
+
 TEST(a_failure_before_the_start_sends_no_bytes) {
     recorded_channel r;
     CHECK(r.channel->push_failure(error(error_kind::unavailable, "shutting down")));

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "chat_fixture.h"
 #include "errors.h"
 
@@ -35,9 +37,10 @@ collected_frames write(const std::string & body, dialect dialect, const std::str
         }
         std::vector<piece> batch;
         batch.push_back(std::move(value));
-        prepared.writer->pieces(batch, sink);
+        prepared.writer->pieces(0, batch, sink);
     }
     prepared.writer->finish(result, sink);
+    prepared.writer->end(sink);
     return sink;
 }
 
@@ -133,9 +136,10 @@ TEST(pieces_with_timings_make_chunks_with_the_newest) {
                 value.timings->n_decoded = 2 * n;
             }
             batch.front().timings->n_decoded = 2 * n - 1;
-            prepared.writer->pieces(batch, sink);
+            prepared.writer->pieces(0, batch, sink);
         }
         prepared.writer->finish(finished(), sink);
+        prepared.writer->end(sink);
         return sink;
     };
     const auto events = chunks(fed(dialect::openai));
@@ -222,6 +226,114 @@ TEST(deltas_are_one_object_a_line) {
     CHECK_EQ(last.at("type").get<std::string>(), "finish");
     CHECK_EQ(last.at("finish_reason").get<std::string>(), "stop");
     CHECK_EQ(last.at("stop_string").get<std::string>(), "END");
+}
+
+namespace {
+
+// Two choices that come by turns: the second one says other words, ends first, and fails if it is told to.
+collected_frames write_two(const std::string & fields, dialect dialect, bool fails = false) {
+    auto prepared = prepare("{" + hello + R"(,"n":2)" + fields + "}", dialect);
+    CHECK_EQ(prepared.n_choices, 2);
+    collected_frames sink;
+    prepared.writer->start(sink);
+    const auto texts = {cut(answer_text, 5), cut("<think>\nno\n</think>\n\nBye", 5)};
+    for (size_t i = 0; i < texts.begin()->size(); ++i) {
+        for (int32_t choice = 0; choice < 2; ++choice) {
+            const auto & pieces = texts.begin()[choice];
+            if (i < pieces.size()) {
+                std::vector<piece> batch(1);
+                batch[0].choice = choice;
+                batch[0].token = pieces[i].token;
+                batch[0].text = pieces[i].text;
+                prepared.writer->pieces(choice, batch, sink);
+            }
+        }
+    }
+    for (const int32_t choice : {1, 0}) {
+        auto result = finished();
+        result.choice = choice;
+        if (fails && choice == 1) {
+            result.failure = error(error_kind::engine, "out of luck");
+        }
+        prepared.writer->finish(result, sink);
+    }
+    prepared.writer->end(sink);
+    return sink;
+}
+
+}  // namespace
+
+TEST(choices_of_a_stream_bear_their_index) {
+    const auto events = chunks(write_two(R"(,"stream":true,"stream_options":{"include_usage":true})", dialect::openai));
+    std::string content[2];
+    std::string reasons[2];
+    for (size_t i = 0; i + 1 < events.size(); ++i) {
+        const auto index = choice(events[i]).at("index").get<size_t>();
+        const common_json & delta = choice(events[i]).at("delta");
+        if (i < 2) {
+            CHECK_EQ(index, i);
+            CHECK_EQ(delta.dump(), R"({"role":"assistant","content":null})");
+        } else if (delta.contains("content")) {
+            content[index] += delta.at("content").get<std::string>();
+        }
+        if (!choice(events[i]).at("finish_reason").is_null()) {
+            reasons[index] += choice(events[i]).at("finish_reason").get<std::string>();
+        }
+    }
+    CHECK_EQ(content[0], "Hello \"you\"");
+    CHECK_EQ(content[1], "Bye");
+    CHECK_EQ(reasons[0], "stop");
+    CHECK_EQ(reasons[1], "stop");
+    const auto & usage = events.back().at("usage");
+    CHECK_EQ(usage.at("prompt_tokens").get<int>(), 10);
+    CHECK_EQ(usage.at("completion_tokens").get<int>(), 10);
+    CHECK_EQ(usage.at("prompt_tokens_details").at("cached_tokens").get<int>(), 4);
+    CHECK_EQ(usage.at("completion_tokens_details").at("reasoning_tokens").get<int>(), 4);
+    CHECK_EQ(events.back().at("timings").at("predicted_n").get<int>(), 10);
+    CHECK_EQ(events.back().at("timings").at("predicted_ms").get<double>(), 50.0);
+}
+
+TEST(choices_of_a_body_are_in_order) {
+    const auto body = common_json::parse(write_two("", dialect::openai).joined());
+    CHECK_EQ(body.at("choices").size(), 2u);
+    for (size_t i = 0; i < 2; ++i) {
+        CHECK_EQ(body.at("choices").at(i).at("index").get<size_t>(), i);
+    }
+    CHECK_EQ(body.at("choices").at(size_t{1}).at("message").at("content").get<std::string>(), "Bye");
+    CHECK_EQ(body.at("usage").at("completion_tokens").get<int>(), 10);
+    CHECK_EQ(body.at("usage").at("total_tokens").get<int>(), 20);
+}
+
+TEST(a_failed_choice_keeps_its_text_and_says_why) {
+    const auto body = common_json::parse(write_two("", dialect::openai, true).joined());
+    const common_json & failed = body.at("choices").at(size_t{1});
+    CHECK_EQ(failed.at("finish_reason").get<std::string>(), "error");
+    CHECK_EQ(failed.at("error").at("message").get<std::string>(), "out of luck");
+    CHECK_EQ(failed.at("message").at("content").get<std::string>(), "Bye");
+    CHECK(!choice(body).contains("error"));
+    const auto events = chunks(write_two(R"(,"stream":true)", dialect::openai, true));
+    const auto failure = std::find_if(events.begin(), events.end(),
+                                      [](const common_json & event) { return choice(event).contains("error"); });
+    CHECK(failure != events.end());
+    CHECK_EQ(choice(*failure).at("index").get<int>(), 1);
+    CHECK_EQ(choice(*failure).at("finish_reason").get<std::string>(), "error");
+    CHECK_EQ(choice(*failure).at("error").at("code").get<int>(), 500);
+    CHECK_EQ(choice(events.back()).at("finish_reason").get<std::string>(), "stop");
+}
+
+TEST(choices_of_deltas_bear_their_index) {
+    std::string content[2];
+    for (const auto & frame : write_two("", dialect::deltas, true).frames) {
+        const auto line = common_json::parse(frame);
+        const auto index = line.value("index", size_t{0});
+        content[index] += line.value("content", "");
+        if (line.at("type").get<std::string>() == "finish") {
+            CHECK_EQ(line.at("usage").at("completion_tokens").get<int>(), 5);
+            CHECK_EQ(line.contains("error"), index == 1);
+        }
+    }
+    CHECK_EQ(content[0], "Hello \"you\"");
+    CHECK_EQ(content[1], "Bye");
 }
 
 TEST(failures_are_one_event_or_nothing) {

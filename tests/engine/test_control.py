@@ -284,3 +284,24 @@ async def test_bad_changes_of_the_sampling_change_nothing(engine: Engine) -> Non
         for slot in await engine.slots():
             if slot["is_processing"]:
                 assert (slot["params"]["temperature"], slot["params"]["repeat_penalty"]) == (0, 1)
+
+
+async def test_choices_are_controlled_together_or_alone() -> None:
+    async with Engine(n_ctx=2048, n_parallel=3, n_threads=1) as engine:
+        stream = await engine.chat(
+            [{"role": "user", "content": "What is 17 + 25?"}],
+            n=3,
+            reasoning_control=True,
+            max_tokens=-1,
+            ignore_eos=True,
+        )
+        stopped = await stream.control("stop", choice=1)
+        assert stopped.success
+        assert stopped.state == "finished"
+        with pytest.raises(InvalidRequestError, match="choice"):
+            await stream.control("stop", choice=3)
+        both = await stream.control("stop")
+        assert both.success
+        assert [choice.success for choice in both.choices] == [True, False, True]
+        answer = await stream.result()
+        assert [choice.finish_reason for choice in answer.choices] == ["stop"] * 3

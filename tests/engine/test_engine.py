@@ -71,6 +71,62 @@ async def test_logprobs(engine: Engine) -> None:
         assert entry.top[0].logprob == entry.logprob  # greedy
 
 
+async def test_choices(engine: Engine) -> None:
+    single = await ask(engine)
+    whole = await ask(engine, n=2)
+    assert [choice.content for choice in whole.choices] == [single.content] * 2
+    assert [choice.reasoning for choice in whole.choices] == [single.reasoning] * 2
+    assert whole.content == single.content
+    assert whole.usage.prompt_tokens == single.usage.prompt_tokens
+    assert whole.usage.completion_tokens == 2 * single.usage.completion_tokens
+    assert whole.timings.predicted_n == whole.usage.completion_tokens
+    stream = await engine.chat(QUESTION, n=2, temperature=0, max_tokens=400)
+    deltas = [delta async for delta in stream]
+    for index in range(2):
+        own = [delta for delta in deltas if delta.index == index]
+        assert "".join(delta.content for delta in own) == single.content
+        assert [delta.finish_reason for delta in own] == [None] * (len(own) - 1) + ["stop"]
+        usage = own[-1].usage
+        assert usage is not None
+        assert usage.completion_tokens == single.usage.completion_tokens
+
+
+async def test_choices_have_seeds_that_follow_each_other(engine: Engine) -> None:
+    sampled: dict[str, Any] = {"temperature": 3.0, "top_p": 1.0, "min_p": 0.0, "max_tokens": 30}
+    group = await ask(engine, n=2, seed=5, **sampled)
+    singles = [await ask(engine, seed=seed, **sampled) for seed in (5, 6)]
+    assert [c.content + c.reasoning for c in group.choices] == [s.content + s.reasoning for s in singles]
+    assert singles[0].reasoning != singles[1].reasoning
+
+
+async def test_choices_stop_alone(engine: Engine) -> None:
+    options: dict[str, Any] = {"temperature": 2.0, "seed": 1, "max_tokens": 40, "stop": ["e"]}
+    group = await ask(engine, n=2, logprobs=True, **options)
+    for choice in group.choices:
+        assert choice.finish_reason in ("stop", "length")
+        assert (choice.stop_string == "e") == (choice.finish_reason == "stop" and "e" not in choice.content)
+        assert len(choice.logprobs) <= choice.usage.completion_tokens
+
+
+async def test_cancelling_ends_all_choices(engine: Engine) -> None:
+    stream = await engine.chat(QUESTION, n=2, max_tokens=-1, ignore_eos=True)
+    seen = set()
+    async for delta in stream:
+        seen.add(delta.index)
+        if seen == {0, 1}:
+            stream.cancel()
+    assert engine.metrics()["requests_cancelled"] == 1
+    assert (await ask(engine, n=2, max_tokens=2)).choices[1].finish_reason == "length"
+
+
+@pytest.mark.parametrize("n", [0, -1, 3, 10**30, 1.5, "2", True, [2]])
+async def test_a_bad_number_of_choices_is_named(engine: Engine, n: Any) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        await engine.chat(QUESTION, n=n)
+    assert caught.value.param == "n"
+    assert (await ask(engine, max_tokens=2)).finish_reason == "length"
+
+
 async def test_leaving_early_cancels(engine: Engine) -> None:
     for _ in range(4):
         async with await engine.chat(QUESTION, max_tokens=-1, ignore_eos=True) as stream:

@@ -15,7 +15,7 @@ import pytest
 
 from pyllama import Batch, Context, Engine, Model
 from pyllama.models import demo_model_path
-from pyllama.stream import Completion, Delta, Stream
+from pyllama.stream import Choice, Completion, Delta, Stream
 
 pytestmark = pytest.mark.anyio
 
@@ -35,7 +35,7 @@ async def ask(engine: Engine, question: str = QUESTION, **options: Any) -> Compl
         return await stream.result()
 
 
-def ids(answer: Completion) -> list[int]:
+def ids(answer: Completion | Choice) -> list[int]:
     return [entry.id for entry in answer.logprobs]
 
 
@@ -102,3 +102,32 @@ async def test_equal_after_the_cancel_of_a_neighbour(engine: Engine) -> None:
             await neighbours.pop().aclose()
     assert not neighbours
     assert [entry.id for delta in deltas for entry in delta.logprobs] == alone
+
+
+async def test_choices_equal_a_single_request(engine: Engine) -> None:
+    alone = ids(await ask(engine, cache_prompt=False))
+    before = engine.metrics()
+    neighbour = await start(engine, "Count from 3", max_tokens=-1, ignore_eos=True, cache_prompt=False)
+    group, single = await asyncio.gather(
+        ask(engine, n=4, cache_prompt=False), ask(engine, "Reverse the word: garden", cache_prompt=False)
+    )
+    await neighbour.aclose()
+    assert [choice.index for choice in group.choices] == [0, 1, 2, 3]
+    assert [[entry.id for entry in choice.logprobs] for choice in group.choices] == [alone] * 4
+    assert group.usage.completion_tokens == sum(choice.usage.completion_tokens for choice in group.choices)
+    prompts = group.usage.prompt_tokens + single.usage.prompt_tokens + neighbour.n_prompt_tokens
+    assert engine.metrics()["prompt_tokens"] - before["prompt_tokens"] == prompts
+
+
+@pytest.mark.parametrize("budget", [0, 5])
+async def test_choices_keep_the_reasoning_budget(engine: Engine, budget: int) -> None:
+    options = {
+        "reasoning_budget_tokens": budget,
+        "reasoning_budget_message": " Enough.",
+        "cache_prompt": False,
+    }
+    alone = await ask(engine, **options)
+    group = await ask(engine, n=3, **options)
+    assert [ids(choice) for choice in group.choices] == [ids(alone)] * 3
+    assert [choice.content for choice in group.choices] == [alone.content] * 3
+    assert [choice.reasoning for choice in group.choices] == [alone.reasoning] * 3

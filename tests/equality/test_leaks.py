@@ -17,7 +17,19 @@ N_SLOTS = 3
 
 # What happens, and to which of the streams that are open.
 actions = st.tuples(
-    st.sampled_from(["submit", "submit_endless", "submit_bad", "cancel", "close", "finish", "step", "drop"]),
+    st.sampled_from(
+        [
+            "submit",
+            "submit_choices",
+            "submit_endless",
+            "submit_bad",
+            "cancel",
+            "close",
+            "finish",
+            "step",
+            "drop",
+        ]
+    ),
     st.integers(0, 7),
 )
 
@@ -26,8 +38,11 @@ async def act(engine: Engine, open_streams: list[Stream], action: str, which: in
     messages = [{"role": "user", "content": f"What is {which} + 2?"}]
     if action == "submit":
         open_streams.append(await engine.chat(messages, max_tokens=which, temperature=0))
+    elif action == "submit_choices":
+        n = 1 + which % N_SLOTS
+        open_streams.append(await engine.chat(messages, max_tokens=which, temperature=0, n=n))
     elif action == "submit_endless":
-        open_streams.append(await engine.chat(messages, max_tokens=-1, ignore_eos=True))
+        open_streams.append(await engine.chat(messages, max_tokens=-1, ignore_eos=True, n=1 + which % 2))
     elif action == "submit_bad":
         with pytest.raises(ValueError, match="messages"):
             await engine.chat([])

@@ -133,6 +133,28 @@ def test_openai_body_and_stream(running: LiveServer, prompt: str) -> None:
     assert [len(token["top_logprobs"]) for token in probed["choices"][0]["logprobs"]["content"]] == [2] * 12
 
 
+def test_choices(running: LiveServer, prompt: str) -> None:
+    body = {"prompt": prompt, **GREEDY}
+    _, single = running.ask("/completion", body)
+    _, both = running.ask("/completion", {**body, "n": 2})
+    assert [answer["content"] for answer in both] == [single["content"]] * 2
+    assert [answer["index"] for answer in both] == [0, 1]
+    parts = events(running, "/completion", {**body, "n_cmpl": 2})
+    for index in range(2):
+        own = [part for part in parts if part["index"] == index]
+        assert "".join(part["content"] for part in own) == single["content"]
+        assert [part["stop"] for part in own] == [False] * (len(own) - 1) + [True]
+    _, whole = running.ask("/v1/completions", {**body, "n": 2})
+    assert [choice["text"] for choice in whole["choices"]] == [single["content"]] * 2
+    assert whole["usage"]["completion_tokens"] == 24
+    *chunks, done = events(running, "/v1/completions", {**body, "n": 2})
+    assert done == "[DONE]"
+    assert [chunk["usage"]["completion_tokens"] for chunk in chunks if "usage" in chunk] == [24]
+    for index in range(2):
+        texts = [chunk["choices"][0]["text"] for chunk in chunks if chunk["choices"][0]["index"] == index]
+        assert "".join(texts) == single["content"]
+
+
 def test_grammar_and_schema(running: LiveServer, prompt: str) -> None:
     _, answer = running.ask("/completion", {"prompt": prompt, "grammar": 'root ::= "a"{5,5}', "n_predict": 9})
     assert answer["content"] == "aaaaa"

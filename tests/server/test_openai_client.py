@@ -97,6 +97,44 @@ def test_stream_adds_up_to_the_whole_answer(client: openai.OpenAI) -> None:
     assert len(deltas) > 3
 
 
+def test_choices_of_a_whole_answer(client: openai.OpenAI) -> None:
+    single = ask(client)
+    both = ask(client, n=2)
+    assert [choice.index for choice in both.choices] == [0, 1]
+    assert [choice.message.content for choice in both.choices] == [single.choices[0].message.content] * 2
+    assert [choice.finish_reason for choice in both.choices] == ["stop", "stop"]
+    assert both.usage.prompt_tokens == single.usage.prompt_tokens
+    assert both.usage.completion_tokens == 2 * single.usage.completion_tokens
+
+
+def test_choices_of_a_stream(client: openai.OpenAI) -> None:
+    sampled = {"n": 2, "seed": 3, "temperature": 1.5, "max_tokens": 40, "logprobs": True}
+    whole = ask(client, **sampled)
+    chunks = list(ask(client, stream=True, stream_options={"include_usage": True}, **sampled))
+    assert len({chunk.id for chunk in chunks}) == 1
+    for index, expected in enumerate(whole.choices):
+        own = [chunk.choices[0] for chunk in chunks if chunk.choices and chunk.choices[0].index == index]
+        assert own[0].delta.role == "assistant"
+        assert "".join(choice.delta.content or "" for choice in own) == (expected.message.content or "")
+        assert [choice.finish_reason for choice in own if choice.finish_reason] == [expected.finish_reason]
+        tokens = [entry.token for choice in own if choice.logprobs for entry in choice.logprobs.content]
+        assert tokens == [entry.token for entry in expected.logprobs.content]
+    assert chunks[-1].usage.completion_tokens == whole.usage.completion_tokens
+    assert [bool(chunk.usage) for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
+
+
+def test_choices_with_a_tool_and_with_a_schema(client: openai.OpenAI) -> None:
+    messages = [{"role": "user", "content": "What is the weather in Paris?"}]
+    called = ask(client, messages=messages, tools=[WEATHER], tool_choice="required", n=2)
+    for choice in called.choices:
+        assert choice.finish_reason == "tool_calls"
+        assert isinstance(json.loads(choice.message.tool_calls[0].function.arguments)["city"], str)
+    schema = {"type": "object", "properties": {"sum": {"type": "integer"}}, "required": ["sum"]}
+    form = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
+    for choice in ask(client, response_format=form, n=2).choices:
+        assert isinstance(json.loads(choice.message.content)["sum"], int)
+
+
 def test_max_tokens(client: openai.OpenAI) -> None:
     answer = ask(client, max_tokens=3)
     assert answer.choices[0].finish_reason == "length"
@@ -143,6 +181,11 @@ def test_leaving_a_stream_frees_its_slot(client: openai.OpenAI, port: int) -> No
         ({"messages": [{"role": "nobody", "content": "x"}]}, "role"),
         ({"temperature": "hot"}, "temperature"),
         ({"max_tokens": 10**30}, "max_tokens"),
+        ({"n": 0}, "'n'"),
+        ({"n": -1}, "'n'"),
+        ({"n": 3}, "'n'"),
+        ({"n": 1.5}, "'n'"),
+        ({"n": 10**30}, "'n'"),
         ({"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "nothing"}}}}, ""),
         ({"tools": [{"type": "function"}]}, "tools"),
     ],
