@@ -6,12 +6,35 @@
 
 namespace pyllama {
 
+namespace {
+
+// Tokens of a step that makes embeddings. llama.cpp asserts that the largest step, which a causal model's context
+// limits, divides evenly among the sequences.
+uint32_t embedding_step(const model & model, const llama_context_params & options) {
+    const uint32_t n_seq = options.n_seq_max;
+    const auto even = [n_seq](uint32_t n) { return std::max(n / n_seq * n_seq, n_seq); };
+    const uint32_t n_ctx =
+        options.n_ctx > 0 ? options.n_ctx : static_cast<uint32_t>(llama_model_n_ctx_train(model.handle()));
+    uint32_t step = even(std::min(options.n_batch, options.n_ubatch));
+    for (const uint32_t limit : {(n_ctx + 255) / 256 * 256, n_ctx}) {
+        step = limit < step && limit % n_seq != 0 ? even(limit) : step;
+    }
+    return step;
+}
+
+}  // namespace
+
 decoder::decoder(const model & model, const common_params & params) {
     auto options = common_context_params_to_llama(params);
     // One row of logits per slot and step is all that is ever asked for; more would reserve n_vocab floats each.
     options.n_outputs_max = static_cast<uint32_t>(std::max(1, params.n_parallel));
     options.n_outputs_max_per_seq = 1;
     options.n_batch = std::max(options.n_batch, options.n_seq_max);
+    if (params.embedding) {
+        // Embeddings come out of every token, and a batch that is not causal must be one ubatch.
+        options.n_batch = options.n_ubatch = embedding_step(model, options);
+        options.n_outputs_max = options.n_batch;
+    }
     context_.reset(llama_init_from_model(model.handle(), options));
     if (!context_) {
         throw error(error_kind::model_load,
@@ -26,6 +49,7 @@ decoder::decoder(const model & model, const common_params & params) {
     }
     n_ctx_slot_ = std::min(n_ctx_slot_, llama_model_n_ctx_train(model.handle()));
     n_threads_ = options.n_threads;
+    embedding_ = embeddings_ = params.embedding;
     unified_ = params.kv_unified || params.n_parallel == 1;
     alternate_ = !unified_ || llama_model_is_recurrent(model.handle()) || llama_model_is_hybrid(model.handle());
     can_copy_ = !unified_ || params.swa_full || llama_model_n_swa(model.handle()) == 0;
@@ -59,29 +83,20 @@ void decoder::warm_up(const model & model) {
     llama_perf_context_reset(context_.get());
 }
 
-decode_status decoder::decode(const std::vector<chunk> & plan) {
-    rows_.assign(plan.size(), nullptr);
-    std::vector<int32_t> outputs(plan.size(), -1);
-    llama_batch_ext_clear(batch_.get());
-    for (size_t i = 0; i < plan.size(); ++i) {
-        const chunk & part = plan[i];
-        const auto & tokens = part.target->running->tokens();
-        int32_t index = -1;
-        for (llama_pos position = part.begin; position < part.end; ++position) {
-            index =
-                llama_batch_ext_add_token(batch_.get(), part.target->sequence, tokens[static_cast<size_t>(position)]);
-            if (index < 0) {
-                last_code_ = index;
-                return decode_status::failed;
-            }
-            llama_batch_ext_set_pos(batch_.get(), index, &position);
-        }
-        if (part.wants_logits) {
-            llama_batch_ext_set_output_logits(batch_.get(), index, true);
-            outputs[i] = index;
-        }
+bool decoder::add(llama_seq_id sequence, llama_token token, llama_pos position, bool output) {
+    const int32_t index = llama_batch_ext_add_token(batch_.get(), sequence, token);
+    if (index < 0) {
+        last_code_ = index;
+        return false;
     }
+    llama_batch_ext_set_pos(batch_.get(), index, &position);
+    if (output) {
+        llama_batch_ext_set_output_logits(batch_.get(), index, true);
+    }
+    return true;
+}
 
+decode_status decoder::process() {
     last_code_ = llama_process(context_.get(), LLAMA_PROCESS_TYPE_DECODE, batch_.get());
     if (last_code_ == 1) {
         return decode_status::no_room;
@@ -90,6 +105,30 @@ decode_status decoder::decode(const std::vector<chunk> & plan) {
         return decode_status::failed;
     }
     llama_synchronize(context_.get());
+    return decode_status::ok;
+}
+
+decode_status decoder::decode(const std::vector<chunk> & plan) {
+    put_out(false);
+    rows_.assign(plan.size(), nullptr);
+    std::vector<int32_t> outputs(plan.size(), -1);
+    llama_batch_ext_clear(batch_.get());
+    int32_t index = 0;
+    for (size_t i = 0; i < plan.size(); ++i) {
+        const chunk & part = plan[i];
+        const auto & tokens = part.target->running->tokens();
+        for (llama_pos position = part.begin; position < part.end; ++position, ++index) {
+            const bool output = part.wants_logits && position + 1 == part.end;
+            if (!add(part.target->sequence, tokens[static_cast<size_t>(position)], position, output)) {
+                return decode_status::failed;
+            }
+            outputs[i] = output ? index : -1;
+        }
+    }
+    const decode_status status = process();
+    if (status != decode_status::ok) {
+        return status;
+    }
     for (size_t i = 0; i < plan.size(); ++i) {
         if (outputs[i] >= 0) {
             rows_[i] = llama_get_logits_ith(context_.get(), outputs[i]);

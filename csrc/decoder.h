@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "common.h"
+#include "embedding.h"
 #include "llama-cpp.h"
 #include "model.h"
 #include "scheduler.h"
@@ -39,10 +40,21 @@ class decoder {
     // wants logits, until the next call.
     virtual decode_status decode(const std::vector<chunk> & plan);
     const float * row(size_t chunk_index) const { return rows_[chunk_index]; }
+
+    // Makes embeddings of whole inputs: at most n_ubatch tokens, or a single input that may be split. The sequences
+    // must be empty, and are empty again afterwards.
+    virtual decode_status embed(std::vector<embedding_part> & parts);
+    embedding_limits embeddings() const;
+    bool has_memory() const;  // without, the model is an encoder: it makes embeddings and nothing else
     int32_t last_code() const { return last_code_; }
 
   private:
     void warm_up(const model & model);
+    bool add(llama_seq_id sequence, llama_token token, llama_pos position, bool output);
+    decode_status process();
+    void put_out(bool embeddings);
+    decode_status embed_split(const embedding_part & part);
+    void take_rows(std::vector<embedding_part> & parts) const;
 
     // Destroyed in reverse: the context before the thread pools that it uses.
     common_threadpools threadpools_;
@@ -52,6 +64,8 @@ class decoder {
     int32_t n_ctx_slot_ = 0;
     int32_t n_threads_ = 1;
     int32_t last_code_ = 0;
+    bool embeddings_ = false;  // what the context puts out at the moment
+    bool embedding_ = false;   // --embeddings
     bool unified_ = false;
     bool alternate_ = false;
     bool can_copy_ = true;

@@ -51,6 +51,12 @@ engine::~engine() {
 }
 
 submitted engine::submit(prepared_request && prepared) {
+    if (prepared.embeddings) {
+        return submit_embedding(std::move(prepared));
+    }
+    if (!generates_) {
+        throw error(error_kind::unsupported, "this model makes embeddings: it cannot generate text");
+    }
     if (prepared.params.id_slot >= n_slots()) {
         throw bad_request("id_slot " + std::to_string(prepared.params.id_slot) + " does not exist: there are " +
                               std::to_string(n_slots()) + " slots",
@@ -70,25 +76,29 @@ submitted engine::submit(prepared_request && prepared) {
     for (const auto & follower : next->followers()) {
         handle.choices.push_back(follower->control());
     }
-    const auto n_needed = static_cast<size_t>(n_choices);
     {
         const std::lock_guard<std::mutex> lock(mutex_);
-        if (refusing_) {
-            throw error(error_kind::unavailable, refusal_);
-        }
-        const bool can_start = n_waiting_ + n_needed <= n_idle_;
-        const auto max_queue = static_cast<size_t>(params_.max_queue);
-        if (!can_start && (max_queue == 0 || n_waiting_ >= max_queue + n_idle_)) {
-            metrics_.n_rejected++;
-            throw error(error_kind::busy, "too many requests are waiting (" + std::to_string(n_waiting_) + ")");
-        }
-        n_waiting_ += n_needed;
+        enter_queue(static_cast<size_t>(n_choices));
         submitted_.push_back(std::move(next));
     }
-    metrics_.n_requests++;
-    metrics_.n_queued += n_choices;
     wake_.notify_one();
     return handle;
+}
+
+// Under mutex_. n: slots that the request needs, at some time.
+void engine::enter_queue(size_t n) {
+    if (refusing_) {
+        throw error(error_kind::unavailable, refusal_);
+    }
+    const bool can_start = n_waiting_ + n <= n_idle_;
+    const auto max_queue = static_cast<size_t>(params_.max_queue);
+    if (!can_start && (max_queue == 0 || n_waiting_ >= max_queue + n_idle_)) {
+        metrics_.n_rejected++;
+        throw error(error_kind::busy, "too many requests are waiting (" + std::to_string(n_waiting_) + ")");
+    }
+    n_waiting_ += n;
+    metrics_.n_requests++;
+    metrics_.n_queued += static_cast<int64_t>(n);
 }
 
 void engine::cancel(const std::shared_ptr<generation_control> & control) {
@@ -190,6 +200,8 @@ void engine::run(std::promise<void> & ready) {
 void engine::make_slots() {
     scheduler_ = std::make_unique<scheduler>(schedule_limits{decoder_->n_ubatch(), decoder_->alternate()});
     n_ctx_slot_ = decoder_->n_ctx_slot();
+    embedding_limits_ = decoder_->embeddings();
+    generates_ = decoder_->has_memory();
     slots_.resize(static_cast<size_t>(n_slots()));
     for (size_t i = 0; i < slots_.size(); ++i) {
         slots_[i].id = static_cast<int32_t>(i);
@@ -212,7 +224,9 @@ void engine::recover(const error & reason) {
 bool engine::wait_for_work() {
     std::unique_lock<std::mutex> lock(mutex_);
     if (resting_) {
-        const auto called = [this] { return stopping_ || poked_ || !commands_.empty() || !submitted_.empty(); };
+        const auto called = [this] {
+            return stopping_ || poked_ || !commands_.empty() || !submitted_.empty() || !submitted_embeddings_.empty();
+        };
         if (const auto limit = next_pause_end()) {
             wake_.wait_until(lock, *limit, called);
         } else {
@@ -227,6 +241,12 @@ void engine::step() {
     drain();
     apply_controls();
     drop_ended();
+    const bool may_embed = !embeddings_.empty() && !embedded_last_;
+    embedded_last_ = may_embed && embed();
+    if (embedded_last_) {
+        resting_ = false;
+        return;
+    }
     admit();
     count_running();
     const std::vector<chunk> plan = scheduler_->next(slots_);
@@ -235,8 +255,8 @@ void engine::step() {
     if (std::any_of(plan.begin(), plan.end(), [](const chunk & part) { return !part.wants_logits; })) {
         renderer_.notify();
     }
-    resting_ = plan.empty();
-    if (!resting_) {
+    resting_ = plan.empty() && (may_embed || embeddings_.empty());
+    if (!plan.empty()) {
         decode(plan);
     }
     count_running();
@@ -260,10 +280,15 @@ void engine::drain_submissions() {
         queue_.push_back(std::move(next));
     }
     submitted_.clear();
+    for (auto & next : submitted_embeddings_) {
+        embeddings_.push_back(std::move(next));
+    }
+    submitted_embeddings_.clear();
 }
 
 // What was cancelled or stopped, and what reached a limit by forced text, wherever it is.
 void engine::drop_ended() {
+    drop_cancelled_embeddings();
     for (slot & each : slots_) {
         if (!each.running) {
             continue;
@@ -360,6 +385,9 @@ void engine::fail_all(const error & reason) {
         fail(*waiting, reason);
     }
     queue_.clear();
+    while (!embeddings_.empty()) {
+        fail_embedding(reason);
+    }
     count_running();
 }
 

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "decoder.h"
+#include "embedding.h"
 #include "generation.h"
 #include "metrics.h"
 #include "model.h"
@@ -83,6 +84,7 @@ class engine {
     std::vector<slot_info> slots();  // waits for the step that is running
     const pyllama::metrics & metrics() const { return metrics_; }
     int32_t n_ctx_slot() const { return n_ctx_slot_; }
+    const embedding_limits & embeddings() const { return embedding_limits_; }
     int32_t n_slots() const { return params_.common.n_parallel; }
     const std::shared_ptr<const model> & shared_model() const { return model_; }
 
@@ -103,6 +105,7 @@ class engine {
     void drain();
     void drain_submissions();
     void drop_ended();
+    void enter_queue(size_t n);
     void left_queue(size_t n);
     void recover(const error & reason);
 
@@ -150,6 +153,15 @@ class engine {
     void advance(const std::vector<ready_slot> & ready);
     void fail_decode(const std::vector<chunk> & plan);
 
+    // engine_embedding.cpp: steps of the other batch class
+    submitted submit_embedding(prepared_request && prepared);
+    std::vector<embedding_part> next_inputs();
+    bool embed();
+    void take_rows(std::vector<embedding_part> & parts);
+    void fail_embedding(error reason);
+    void drop_embedding();
+    void drop_cancelled_embeddings();
+
     // engine_admission.cpp: who gets a slot and KV cells
     void admit();
     slot * choose_slot(const generation & next);
@@ -185,12 +197,15 @@ class engine {
     pyllama::metrics metrics_;
     renderer renderer_;
     int32_t n_ctx_slot_ = 0;
+    bool generates_ = true;  // false for encoders
+    embedding_limits embedding_limits_;
 
     // Shared with callers, under mutex_.
     std::mutex mutex_;
     std::condition_variable wake_;
     std::deque<command> commands_;
     std::deque<std::unique_ptr<generation>> submitted_;
+    std::deque<std::unique_ptr<embedding_task>> submitted_embeddings_;
     size_t n_waiting_ = 0;  // slots needed by what is submitted and has none yet
     size_t n_idle_ = 0;     // slots, reserved ones not counted
     bool refusing_ = false;
@@ -203,6 +218,8 @@ class engine {
     std::unique_ptr<scheduler> scheduler_;
     std::vector<slot> slots_;
     std::deque<std::unique_ptr<generation>> queue_;
+    std::deque<std::unique_ptr<embedding_task>> embeddings_;
+    bool embedded_last_ = false;  // the step before this one made embeddings
     bool resting_ = false;      // the last step found nothing that could be decoded
     uint64_t clock_ = 0;        // counts assignments and releases
     bool room_changed_ = true;  // a generation ended since one was parked: parked ones may try again

@@ -5,6 +5,7 @@
 #include "build-info.h"
 #include "device_fit.h"
 #include "json.h"
+#include "prompt_embedding.h"
 #include "settings_json.h"
 
 namespace pyllama {
@@ -58,6 +59,20 @@ std::shared_ptr<prepared_request> prepare(engine & target, const std::string & b
 std::shared_ptr<prepared_request> prepare_raw(engine & target, const std::string & body, dialect which) {
     return std::make_shared<prepared_request>(
         prepare_completion(target.shared_model(), body, which, limits_of(target)));
+}
+
+std::shared_ptr<prepared_request> prepare_fill(engine & target, const std::string & body) {
+    const prompt_limits limits{target.n_ctx_slot()};
+    return std::make_shared<prepared_request>(prepare_infill(target.shared_model(), body, limits));
+}
+
+std::shared_ptr<prepared_request> prepare_embeddings(engine & target, const std::string & body, dialect which) {
+    return std::make_shared<prepared_request>(
+        prepare_embedding(*target.shared_model(), body, which, target.embeddings()));
+}
+
+std::shared_ptr<prepared_request> prepare_ranks(engine & target, const std::string & body) {
+    return std::make_shared<prepared_request>(prepare_rerank(*target.shared_model(), body, target.embeddings()));
 }
 
 std::string answer_text(engine & target, text_request kind, const std::string & body) {

@@ -17,8 +17,12 @@ std::shared_ptr<engine> make_engine(const server_params & params, load_progress 
 
 // prepare_chat with the engine's limits: milliseconds.
 std::shared_ptr<prepared_request> prepare(engine & target, const std::string & body, dialect which);
-// prepare_completion in the same way.
+// prepare_completion and prepare_infill in the same way.
 std::shared_ptr<prepared_request> prepare_raw(engine & target, const std::string & body, dialect which);
+std::shared_ptr<prepared_request> prepare_fill(engine & target, const std::string & body);
+// prepare_embedding and prepare_rerank in the same way.
+std::shared_ptr<prepared_request> prepare_embeddings(engine & target, const std::string & body, dialect which);
+std::shared_ptr<prepared_request> prepare_ranks(engine & target, const std::string & body);
 // Answers what needs the model's text side only: milliseconds.
 std::string answer_text(engine & target, text_request kind, const std::string & body);
 std::string content_type(const prepared_request & prepared);

@@ -41,12 +41,17 @@ enum class dialect {
     deltas,  // newline-delimited JSON, one delta a line: the in-process API
 };
 
+struct embedding_results;
+
 struct prepared_request {
     std::string id;     // "chatcmpl-..."
     std::string owner;  // whose request it is: an API key, or anybody
     bool stream = false;
     int32_t n_choices = 1;  // answers to the one prompt; each takes a slot
     std::vector<llama_token> tokens;
+    // A request for embeddings has these instead of tokens and parameters.
+    std::vector<llama_tokens> inputs;
+    std::shared_ptr<embedding_results> embeddings;
     generation_params params;
     std::unique_ptr<frame_writer> writer;
 };
@@ -65,6 +70,11 @@ prepared_request prepare_chat(const std::shared_ptr<const model> & model, std::s
 // body: the raw JSON of POST /completion or POST /v1/completions. Throws as prepare_chat.
 prepared_request prepare_completion(const std::shared_ptr<const model> & model, std::string_view body, dialect dialect,
                                     const prompt_limits & limits);
+
+// body: the raw JSON of POST /infill; the answer is llama-server's own completion. Throws as prepare_chat, and
+// unsupported.
+prepared_request prepare_infill(const std::shared_ptr<const model> & model, std::string_view body,
+                                const prompt_limits & limits);
 
 // The text that the chat template makes of such a body. Throws error(invalid_request).
 std::string render_chat(const model & model, std::string_view body);

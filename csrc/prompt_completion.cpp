@@ -54,11 +54,8 @@ std::unique_ptr<frame_writer> make_writer(const std::shared_ptr<const model> & m
     return std::make_unique<writer_native_body>(std::move(format));
 }
 
-}  // namespace
-
-prepared_request prepare_completion(const std::shared_ptr<const model> & model, std::string_view body, dialect dialect,
-                                    const prompt_limits & limits) {
-    completion_request request = parse_completion_request(*model, body, limits);
+prepared_request prepare(const std::shared_ptr<const model> & model, completion_request && request, dialect dialect,
+                         const prompt_limits & limits) {
     if (request.prompts.size() > 1) {
         throw bad_request("'prompt' has more than one prompt", "prompt");
     }
@@ -86,6 +83,18 @@ prepared_request prepare_completion(const std::shared_ptr<const model> & model, 
     params.n_discard = request.n_discard;
     prepared.writer = make_writer(model, request, dialect, prepared);
     return prepared;
+}
+
+}  // namespace
+
+prepared_request prepare_completion(const std::shared_ptr<const model> & model, std::string_view body, dialect dialect,
+                                    const prompt_limits & limits) {
+    return prepare(model, parse_completion_request(*model, body, limits), dialect, limits);
+}
+
+prepared_request prepare_infill(const std::shared_ptr<const model> & model, std::string_view body,
+                                const prompt_limits & limits) {
+    return prepare(model, parse_infill_request(*model, body, limits), dialect::native, limits);
 }
 
 }  // namespace pyllama

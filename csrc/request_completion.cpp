@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "errors.h"
+#include "infill.h"
 #include "prompt_tokens.h"
 #include "request_fields.h"
 
@@ -23,9 +24,7 @@ bool flag(const common_json & body, const char * name) {
     return value != nullptr && as_bool(*value, name);
 }
 
-void read_prompts(const model & model, const common_json & body, const prompt_limits & limits,
-                  completion_request & request) {
-    request.prompts = tokenize_prompts(model, required(body, "prompt", ""), request_limits::n_prompts, "prompt");
+void check_prompts(const completion_request & request, const prompt_limits & limits) {
     for (const llama_tokens & tokens : request.prompts) {
         if (tokens.empty()) {
             throw bad_request("'prompt' gives no tokens", "prompt");
@@ -61,10 +60,7 @@ void read_response_fields(const common_json & body, completion_request & request
     }
 }
 
-}  // namespace
-
-completion_request parse_completion_request(const model & model, std::string_view body, const prompt_limits & limits) {
-    const common_json parsed = parse_body(body);
+completion_request read_all_but_prompts(const model & model, const common_json & parsed) {
     completion_request request;
     read_plain_fields(model, parsed, request);
     read_constraint(parsed, request);
@@ -78,7 +74,24 @@ completion_request parse_completion_request(const model & model, std::string_vie
     request.n_indent = integer(parsed, "n_indent", 0, 0);
     request.n_keep = integer(parsed, "n_keep", -1, model.params().n_keep);
     request.n_discard = integer(parsed, "n_discard", 0, 0);
-    read_prompts(model, parsed, limits, request);
+    return request;
+}
+
+}  // namespace
+
+completion_request parse_completion_request(const model & model, std::string_view body, const prompt_limits & limits) {
+    const common_json parsed = parse_body(body);
+    completion_request request = read_all_but_prompts(model, parsed);
+    request.prompts = tokenize_prompts(model, required(parsed, "prompt", ""), request_limits::n_prompts, "prompt");
+    check_prompts(request, limits);
+    return request;
+}
+
+completion_request parse_infill_request(const model & model, std::string_view body, const prompt_limits & limits) {
+    const common_json parsed = parse_body(body);
+    completion_request request = read_all_but_prompts(model, parsed);
+    request.prompts = {infill_prompt(model, parsed, limits.n_ctx_slot)};
+    check_prompts(request, limits);
     return request;
 }
 

@@ -22,5 +22,7 @@ struct completion_request : generation_request {
 
 // Throws error: invalid_request, context_exceeded.
 completion_request parse_completion_request(const model & model, std::string_view body, const prompt_limits & limits);
+// The same for code between a prefix and a suffix; also error(unsupported).
+completion_request parse_infill_request(const model & model, std::string_view body, const prompt_limits & limits);
 
 }  // namespace pyllama

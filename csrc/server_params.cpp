@@ -89,6 +89,14 @@ void apply_verbosity(int verbosity) {
                                                  : log_level::error);
 }
 
+void resolve_batches(common_params & params) {
+    if (params.embedding && params.n_batch > params.n_ubatch) {
+        std::fprintf(stderr, "embeddings need a batch to be one ubatch: lowering --batch-size %d to --ubatch-size %d\n",
+                     params.n_batch, params.n_ubatch);
+        params.n_batch = params.n_ubatch;
+    }
+}
+
 void print_own_usage(int, char **) {
     std::printf("\n----- pyllama -----\n\n");
     for (const auto & flag : own_flags) {
@@ -147,6 +155,7 @@ server_params parse_server_params(const std::vector<std::string> & args) {
         std::fputs(message.c_str(), stderr);  // warnings
     }
     resolve_parallel(params.common);
+    resolve_batches(params.common);
     apply_verbosity(params.common.verbosity);
     return params;
 }

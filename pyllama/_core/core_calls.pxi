@@ -71,6 +71,7 @@ cdef extern from "prompt.h" namespace "pyllama" nogil:
         string id
         cbool stream
         vector[int32_t] tokens
+        vector[vector[int32_t]] inputs
 
 cdef extern from "text_requests.h" namespace "pyllama" nogil:
     cdef enum class c_text_request "pyllama::text_request":
@@ -119,6 +120,12 @@ cdef extern from "engine_facade.h" namespace "pyllama" nogil:
         c_engine & target, const string & body, c_dialect which) except +raise_captured
     shared_ptr[c_prepared_request] c_prepare_raw "pyllama::prepare_raw"(
         c_engine & target, const string & body, c_dialect which) except +raise_captured
+    shared_ptr[c_prepared_request] c_prepare_fill "pyllama::prepare_fill"(
+        c_engine & target, const string & body) except +raise_captured
+    shared_ptr[c_prepared_request] c_prepare_embeddings "pyllama::prepare_embeddings"(
+        c_engine & target, const string & body, c_dialect which) except +raise_captured
+    shared_ptr[c_prepared_request] c_prepare_ranks "pyllama::prepare_ranks"(
+        c_engine & target, const string & body) except +raise_captured
     string c_answer_text "pyllama::answer_text"(
         c_engine & target, c_text_request kind, const string & body) except +raise_captured
     string c_content_type "pyllama::content_type"(const c_prepared_request & prepared)

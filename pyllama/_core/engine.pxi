@@ -26,8 +26,13 @@ cdef class Prepared:
 
     @property
     def n_prompt_tokens(self) -> int:
-        """Length of the prompt in tokens."""
-        return self.alive().tokens.size()
+        """Length of the prompt in tokens; of all inputs together for embeddings."""
+        cdef c_prepared_request * request = self.alive()
+        cdef size_t n = request.tokens.size()
+        cdef size_t i
+        for i in range(request.inputs.size()):
+            n += request.inputs[i].size()
+        return n
 
 
 cdef Prepared _prepared(shared_ptr[c_prepared_request] made):
@@ -136,6 +141,49 @@ cdef class Engine:
         engine = self.handle
         with nogil:
             made = c_prepare_raw(deref(engine), text, which)
+        return _prepared(made)
+
+    def prepare_infill(self, bytes body not None) -> Prepared:
+        """Validate and tokenise a fill-in-the-middle request given as JSON; its answer is in the native dialect.
+
+        As prepare_completion. Raises UnsupportedError when the model has no markers for it.
+        """
+        cdef string text = body
+        cdef shared_ptr[c_engine] engine
+        cdef shared_ptr[c_prepared_request] made
+        self.check()
+        engine = self.handle
+        with nogil:
+            made = c_prepare_fill(deref(engine), text)
+        return _prepared(made)
+
+    def prepare_embeddings(self, bytes body not None, str dialect="openai") -> Prepared:
+        """Validate and tokenise a request for embeddings given as JSON; dialect is "native" or "openai".
+
+        Raises UnsupportedError when the engine was made without --embeddings, InvalidRequestError naming the field,
+        ContextLengthError with both counts.
+        """
+        cdef string text = body
+        cdef c_dialect which = _dialect(dialect, True)
+        cdef shared_ptr[c_engine] engine
+        cdef shared_ptr[c_prepared_request] made
+        self.check()
+        if dialect == "deltas":
+            raise _errors.InvalidRequestError(f"unknown dialect {dialect!r}", param="dialect")
+        engine = self.handle
+        with nogil:
+            made = c_prepare_embeddings(deref(engine), text, which)
+        return _prepared(made)
+
+    def prepare_rerank(self, bytes body not None) -> Prepared:
+        """Validate and tokenise a rerank request given as JSON; raises as prepare_embeddings."""
+        cdef string text = body
+        cdef shared_ptr[c_engine] engine
+        cdef shared_ptr[c_prepared_request] made
+        self.check()
+        engine = self.handle
+        with nogil:
+            made = c_prepare_ranks(deref(engine), text)
         return _prepared(made)
 
     def answer_text(self, str kind not None, bytes body not None) -> bytes:

@@ -99,6 +99,20 @@ class ServerState:
             self.engine.prepare_completion, body, dialect, limiter=self._prepare_limiter
         )
 
+    async def prepare_infill(self, body: bytes) -> _llama.Prepared:
+        """Turn the JSON of a fill-in-the-middle request into a prepared one, on a worker thread."""
+        return await anyio.to_thread.run_sync(self.engine.prepare_infill, body, limiter=self._prepare_limiter)
+
+    async def prepare_embeddings(self, body: bytes, dialect: str) -> _llama.Prepared:
+        """Turn the JSON of a request for embeddings into a prepared one, on a worker thread."""
+        return await anyio.to_thread.run_sync(
+            self.engine.prepare_embeddings, body, dialect, limiter=self._prepare_limiter
+        )
+
+    async def prepare_rerank(self, body: bytes) -> _llama.Prepared:
+        """Turn the JSON of a rerank request into a prepared one, on a worker thread."""
+        return await anyio.to_thread.run_sync(self.engine.prepare_rerank, body, limiter=self._prepare_limiter)
+
     async def answer_text(self, kind: str, body: bytes) -> bytes:
         """Answer a request that needs no slot, on a worker thread."""
         return await anyio.to_thread.run_sync(

@@ -1,4 +1,4 @@
-"""``POST /completion`` and ``/v1/completions``: raw completions, llama-server's own and OpenAI's."""
+"""Raw completions: ``POST /completion``, OpenAI's ``/v1/completions``, and ``/infill``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _DIALECTS = {"/completion": "native", "/completions": "native", "/v1/completions
 def routes(state: ServerState) -> list[Route]:
     """Return the routes of raw completions."""
     prefix = state.settings.api_prefix
-    return [
+    routes = [
         Route(
             prefix + path,
             GeneratingEndpoint(state, partial(state.prepare_completion, dialect=dialect)),
@@ -25,3 +25,7 @@ def routes(state: ServerState) -> list[Route]:
         )
         for path, dialect in _DIALECTS.items()
     ]
+    routes.append(
+        Route(prefix + "/infill", GeneratingEndpoint(state, state.prepare_infill), methods=["POST"])
+    )
+    return routes
