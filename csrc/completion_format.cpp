@@ -37,6 +37,28 @@ std::string select_fields(const std::string & object, const std::vector<std::str
 
 }  // namespace
 
+void completion_format::set_prompts(const prepared_request & prepared, bool with_text) {
+    const auto add = [&](const llama_tokens & tokens) {
+        prompts.push_back({static_cast<int32_t>(tokens.size()), {}});
+        if (with_text) {
+            prompts.back().text = common_detokenize(loaded_model->vocab(), tokens, true);
+        }
+    };
+    add(prepared.tokens);
+    for (const further_prompt & prompt : prepared.more_prompts) {
+        add(prompt.tokens);
+    }
+    n_choices = static_cast<size_t>(prepared.n_answers());
+}
+
+int32_t completion_format::n_prompt_tokens() const {
+    int32_t n = 0;
+    for (const completion_prompt & prompt : prompts) {
+        n += prompt.n_tokens;
+    }
+    return n;
+}
+
 void completion_text::add(const completion_format & format, const std::vector<piece> & batch) {
     for (const piece & value : batch) {
         content += value.text;
@@ -93,7 +115,7 @@ std::string native_answer(const completion_format & format, const completion_tex
     append_member(out, "tokens_predicted", std::to_string(timings.n_decoded));
     append_member(out, "tokens_evaluated", std::to_string(result.n_prompt_tokens));
     append_member(out, "generation_settings", format.settings);
-    append_member(out, "prompt", json_quoted(format.prompt));
+    append_member(out, "prompt", json_quoted(format.prompt_of(result.choice).text));
     append_member(out, "has_new_line", text.has_new_line ? "true" : "false");
     append_member(out, "truncated", result.truncated ? "true" : "false");
     append_member(out, "stop_type", json_quoted(stop_type_name(result)));

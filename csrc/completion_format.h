@@ -6,17 +6,28 @@
 #include <vector>
 
 #include "answer_format.h"
+#include "prompt.h"
 
 namespace pyllama {
 
+struct completion_prompt {
+    int32_t n_tokens = 0;
+    std::string text;  // native
+};
+
 struct completion_format : answer_format {
-    size_t n_choices = 1;
-    int32_t n_prompt = 0;                      // tokens
-    std::string prompt;                        // native: its text
+    std::vector<completion_prompt> prompts;    // each has as many answers as the others, which are numbered through
+    size_t n_choices = 1;                      // answers of all prompts
     std::string settings;                      // native: a JSON object
     std::vector<std::string> response_fields;  // native: empty = all
     bool return_tokens = false;                // native, whole bodies
     bool post_sampling_probs = false;
+
+    void set_prompts(const prepared_request & prepared, bool with_text);
+    const completion_prompt & prompt_of(int32_t choice) const {
+        return prompts[static_cast<size_t>(choice) * prompts.size() / n_choices];
+    }
+    int32_t n_prompt_tokens() const;  // of all prompts
 };
 
 // One answer as far as it is known.

@@ -68,18 +68,26 @@ submitted engine::submit(prepared_request && prepared) {
             "n " + std::to_string(n_choices) + " is too large: there are " + std::to_string(n_slots()) + " slots", "n");
     }
     const size_t capacity = prepared.stream ? static_cast<size_t>(params_.stream_buffer_bytes) : 0;
-    auto next = std::make_unique<generation>(model_, std::move(prepared), capacity, n_ctx_slot_);
-    for (int32_t choice = 1; choice < n_choices; ++choice) {
-        next->add_follower(std::make_unique<generation>(*next, choice));
+    const std::vector<further_prompt> more_prompts = prepared.more_prompts;
+    std::vector<std::unique_ptr<generation>> leaders;
+    leaders.push_back(std::make_unique<generation>(model_, std::move(prepared), capacity, n_ctx_slot_));
+    const generation & first = *leaders.front();
+    for (const further_prompt & prompt : more_prompts) {
+        const int32_t choice = n_choices * static_cast<int32_t>(leaders.size());
+        leaders.push_back(std::make_unique<generation>(first, choice, prompt));
     }
-    submitted handle{next->id(), next->output()->session(), next->control(), {next->control()}};
-    for (const auto & follower : next->followers()) {
-        handle.choices.push_back(follower->control());
+    submitted handle{first.id(), first.output()->session(), first.control(), {}};
+    for (const auto & leader : leaders) {
+        handle.choices.push_back(leader->control());
+        for (int32_t n = 1; n < n_choices; ++n) {
+            leader->add_follower(std::make_unique<generation>(*leader, n));
+            handle.choices.push_back(leader->followers().back()->control());
+        }
     }
     {
         const std::lock_guard<std::mutex> lock(mutex_);
-        enter_queue(static_cast<size_t>(n_choices));
-        submitted_.push_back(std::move(next));
+        enter_queue(leaders.size() * static_cast<size_t>(n_choices));
+        std::move(leaders.begin(), leaders.end(), std::back_inserter(submitted_));
     }
     wake_.notify_one();
     return handle;

@@ -50,8 +50,7 @@ bool engine::embed() {
     }
     const auto begin = generation::clock::now();
     const decode_status status = decoder_->embed(parts);
-    const bool runs =
-        std::any_of(slots_.begin(), slots_.end(), [](const slot & each) { return !each.is_idle(); });
+    const bool runs = std::any_of(slots_.begin(), slots_.end(), [](const slot & each) { return !each.is_idle(); });
     if (status == decode_status::no_room && (evict_idle() || runs)) {
         return !runs;
     }

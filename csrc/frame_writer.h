@@ -26,8 +26,8 @@ class frame_writer {
     // The request got its slot.
     virtual void start(frame_sink & sink) = 0;
 
-    // How far the prompt is; only when the request asked, and only between start() and the first pieces. Steps that
-    // come faster than they are rendered are left out.
+    // How far the prompt is; only when the request asked, and only between start() and the first pieces. Every
+    // step is told.
     virtual void progress(const prefill_progress &, frame_sink &) {}
 
     // New pieces of one choice, in order; never called with none. The writer may move out of them. No piece is a note.

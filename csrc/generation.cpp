@@ -12,9 +12,14 @@ double milliseconds(generation::clock::duration duration) {
     return std::chrono::duration<double, std::milli>(duration).count();
 }
 
-generation_params params_of_choice(generation_params params, int32_t choice) {
-    params.sampling.seed += static_cast<uint32_t>(choice);
+generation_params params_beside(generation_params params, int32_t n) {
+    params.sampling.seed += static_cast<uint32_t>(n);
     params.return_progress = false;  // the leader tells it
+    return params;
+}
+
+generation_params params_of_prompt(generation_params params, const further_prompt & prompt) {
+    params.reasoning.open = prompt.reasoning_open;
     return params;
 }
 
@@ -32,17 +37,17 @@ generation::generation(std::shared_ptr<const model> model, prepared_request && p
       indent_(params_.n_indent),
       hold_(params_.stop),
       channel_(std::make_shared<channel>(std::move(prepared.writer), std::make_shared<stream_session>(stream_capacity),
-                                         prepared.n_choices)),
+                                         prepared.n_answers())),
       control_(std::make_shared<generation_control>(params_.sampling.reasoning_control, std::move(prepared.owner))) {
     show_params();
     end_if_due(nullptr);  // a budget of nothing, and a prompt that opens a block
 }
 
-generation::generation(const generation & leader, int32_t choice)
+generation::generation(const generation & leader, int32_t n)
     : model_(leader.model_),
       id_(leader.id_),
-      choice_(choice),
-      params_(params_of_choice(leader.params_, choice)),
+      choice_(leader.choice_ + n),
+      params_(params_beside(leader.params_, n)),
       tokens_(leader.tokens_.begin(), leader.tokens_.begin() + leader.n_prompt_),
       n_prompt_(leader.n_prompt_),
       n_ctx_slot_(leader.n_ctx_slot_),
@@ -52,6 +57,25 @@ generation::generation(const generation & leader, int32_t choice)
       channel_(leader.channel_),
       control_(std::make_shared<generation_control>(leader.control_->opted_in(), leader.control_->owner(),
                                                     leader.control_->group)) {
+    ++control_->group->n_open;
+    show_params();
+    end_if_due(nullptr);
+}
+
+generation::generation(const generation & first, int32_t choice, const further_prompt & prompt)
+    : model_(first.model_),
+      id_(first.id_),
+      choice_(choice),
+      params_(params_of_prompt(params_beside(first.params_, 0), prompt)),
+      tokens_(prompt.tokens),
+      n_prompt_(static_cast<int32_t>(tokens_.size())),
+      n_ctx_slot_(first.n_ctx_slot_),
+      sampler_(model_->vocab(), params_),
+      indent_(params_.n_indent),
+      hold_(params_.stop),
+      channel_(first.channel_),
+      control_(std::make_shared<generation_control>(first.control_->opted_in(), first.control_->owner(),
+                                                    first.control_->group)) {
     ++control_->group->n_open;
     show_params();
     end_if_due(nullptr);

@@ -34,9 +34,11 @@ class generation {
     generation(std::shared_ptr<const model> model, prepared_request && prepared, size_t stream_capacity,
                int32_t n_ctx_slot);
 
-    // Another choice of the leader's request: the same prompt, a sampler of its own whose seed is the leader's plus
-    // `choice`.
-    generation(const generation & leader, int32_t choice);
+    // The leader's nth other choice: the same prompt, a sampler of its own whose seed is the leader's plus n.
+    generation(const generation & leader, int32_t n);
+
+    // An answer to another prompt of the first one's request.
+    generation(const generation & first, int32_t choice, const further_prompt & prompt);
 
     // Tokens whose KV entries the answer needs: the prompt, then what was generated. The last n_fresh() have not been
     // decoded yet while the request runs: the token that was sampled last, and what was forced since.

@@ -6,14 +6,17 @@
 #include <limits>
 
 #include "chat_parser.h"
+#include "completion_format.h"
 #include "errors.h"
 #include "prompt_settings.h"
 #include "random_id.h"
 #include "request.h"
+#include "settings_json.h"
 #include "tokenize.h"
 #include "writer_deltas.h"
 #include "writer_openai_body.h"
 #include "writer_openai_stream.h"
+#include "writer_verbose.h"
 
 namespace pyllama {
 
@@ -81,9 +84,10 @@ std::vector<llama_token> tokenize_prompt(const model & model, const std::string 
 }
 
 std::unique_ptr<frame_writer> make_writer(const std::shared_ptr<const model> & model, const chat_request & request,
-                                          const common_chat_session & session, dialect dialect, std::string id) {
-    answer_format format;
-    format.id = std::move(id);
+                                          const common_chat_session & session, dialect dialect,
+                                          const prepared_request & prepared) {
+    completion_format format;
+    format.id = prepared.id;
     format.created = static_cast<int64_t>(std::time(nullptr));
     format.include_usage = request.include_usage;
     format.logprobs = request.n_logprobs >= 0;
@@ -98,10 +102,18 @@ std::unique_ptr<frame_writer> make_writer(const std::shared_ptr<const model> & m
     if (dialect == dialect::deltas) {
         return std::make_unique<writer_deltas>(std::move(format), std::move(parsers));
     }
+    std::unique_ptr<frame_writer> writer;
     if (request.stream) {
-        return std::make_unique<writer_openai_stream>(std::move(format), std::move(parsers));
+        writer = std::make_unique<writer_openai_stream>(format, std::move(parsers));
+    } else {
+        writer = std::make_unique<writer_openai_body>(format, std::move(parsers));
     }
-    return std::make_unique<writer_openai_body>(std::move(format), std::move(parsers));
+    if (!request.verbose) {
+        return writer;
+    }
+    format.settings = settings_json(prepared.params);
+    format.set_prompts(prepared, true);
+    return std::make_unique<writer_verbose>(std::move(writer), std::move(format));
 }
 
 // llama.cpp tokenises and parses a continued message where no check of ours can come first. Returns the stack that
@@ -148,7 +160,7 @@ prepared_request prepare(const std::shared_ptr<const model> & model, chat_reques
                      std::back_inserter(params.template_stop), std::string());
     params.stop.insert(params.stop.end(), params.template_stop.begin(), params.template_stop.end());
 
-    prepared.writer = make_writer(model, request, session, dialect, prepared.id);
+    prepared.writer = make_writer(model, request, session, dialect, prepared);
     return prepared;
 }
 

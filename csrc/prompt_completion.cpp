@@ -13,6 +13,7 @@
 #include "writer_deltas.h"
 #include "writer_native_body.h"
 #include "writer_native_stream.h"
+#include "writer_verbose.h"
 
 namespace pyllama {
 
@@ -30,24 +31,27 @@ std::unique_ptr<frame_writer> make_writer(const std::shared_ptr<const model> & m
         chat_parser_options options;
         options.plain = true;
         std::vector<chat_parser> parsers;
-        for (int32_t i = 0; i < request.n_choices; ++i) {
+        for (int32_t i = 0; i < prepared.n_answers(); ++i) {
             parsers.emplace_back(common_chat_session(), nullptr, options);
         }
         return std::make_unique<writer_deltas>(std::move(format), std::move(parsers));
     }
-    format.n_choices = static_cast<size_t>(request.n_choices);
-    format.n_prompt = static_cast<int32_t>(prepared.tokens.size());
+    const bool native = dialect == dialect::native;
     format.post_sampling_probs = request.post_sampling_probs;
-    if (dialect == dialect::openai) {
-        if (request.stream) {
-            return std::make_unique<writer_completion_stream>(std::move(format));
-        }
-        return std::make_unique<writer_completion_body>(std::move(format));
-    }
     format.return_tokens = request.return_tokens;
+    format.settings = native || request.verbose ? settings_json(prepared.params) : "";
+    format.set_prompts(prepared, native || request.verbose);
+    if (!native) {
+        std::unique_ptr<frame_writer> writer;
+        if (request.stream) {
+            writer = std::make_unique<writer_completion_stream>(format);
+        } else {
+            writer = std::make_unique<writer_completion_body>(format);
+        }
+        return request.verbose ? std::make_unique<writer_verbose>(std::move(writer), std::move(format))
+                               : std::move(writer);
+    }
     format.response_fields = std::move(request.response_fields);
-    format.settings = settings_json(prepared.params);
-    format.prompt = common_detokenize(model->vocab(), prepared.tokens, true);
     if (request.stream) {
         return std::make_unique<writer_native_stream>(std::move(format));
     }
@@ -56,9 +60,6 @@ std::unique_ptr<frame_writer> make_writer(const std::shared_ptr<const model> & m
 
 prepared_request prepare(const std::shared_ptr<const model> & model, completion_request && request, dialect dialect,
                          const prompt_limits & limits) {
-    if (request.prompts.size() > 1) {
-        throw bad_request("'prompt' has more than one prompt", "prompt");
-    }
     check_choices(request, limits);
     prepared_request prepared;
     prepared.n_choices = request.n_choices;
@@ -72,6 +73,10 @@ prepared_request prepare(const std::shared_ptr<const model> & model, completion_
     if (!tags.ends.empty()) {
         tags.open = leaves_open(tags, common_detokenize(model->vocab(), prepared.tokens, true));
         params.reasoning = make_reasoning_params(*model, tags, request.reasoning);
+    }
+    for (size_t i = 1; i < request.prompts.size(); ++i) {
+        const bool open = !tags.ends.empty() && leaves_open(tags, common_detokenize(model->vocab(), request.prompts[i], true));
+        prepared.more_prompts.push_back({std::move(request.prompts[i]), open});
     }
     const std::string field = use_constraint(request, params.sampling);
     if (!params.sampling.grammar.empty()) {

@@ -46,6 +46,7 @@ struct generation_request {
     bool cache_prompt = true;
     bool timings_per_token = false;
     bool return_progress = false;
+    bool verbose = false;  // llama-server's "__verbose" in the answer
     bool random_seed = true;
     int32_t n_predict = -1;
     int32_t n_logprobs = -1;

@@ -12,6 +12,9 @@ namespace pyllama {
 
 namespace {
 
+// Above this --verbosity, llama-server puts debugging aids into answers.
+constexpr int verbosity_of_answers = 9;
+
 constexpr double int32_max = std::numeric_limits<int32_t>::max();
 
 // One line of the table. Later lines win, so aliases stand before the name that overrides them. Not in it:
@@ -36,6 +39,7 @@ constexpr plain_field plain_fields[] = {
     // Both are about streams; a body has its timings at the end anyway.
     {"timings_per_token", plain_field::boolean, 0, 1, SET(r.timings_per_token = v != 0)},
     {"return_progress", plain_field::boolean, 0, 1, SET(r.return_progress = v != 0)},
+    {"verbose", plain_field::boolean, 0, 1, SET(r.verbose = v != 0)},
     {"max_tokens", plain_field::integer, -1, int32_max, SET(r.n_predict = static_cast<int32_t>(v))},
     {"max_completion_tokens", plain_field::integer, -1, int32_max, SET(r.n_predict = static_cast<int32_t>(v))},
     {"n_predict", plain_field::integer, -1, int32_max, SET(r.n_predict = static_cast<int32_t>(v))},
@@ -304,6 +308,7 @@ void read_plain_fields(const model & model, const common_json & body, generation
     request.sampling = params.sampling;
     request.n_predict = params.n_predict;
     request.cache_prompt = params.cache_prompt;
+    request.verbose = params.verbosity > verbosity_of_answers;
     request.reasoning = {-1, params.sampling.reasoning_budget_message};
 
     for (const plain_field & field : plain_fields) {

@@ -147,7 +147,7 @@ bool channel::push_progress(const prefill_progress & progress) {
     if (n_open_ == 0) {
         return false;
     }
-    pending_.progress = progress;
+    pending_.progress.push_back(progress);
     return mark_dirty();
 }
 
@@ -242,11 +242,11 @@ bool channel::mark_dirty() {
 }
 
 void channel::write(events & taken, session_sink & sink) {
-    if (taken.start || taken.progress || !taken.pieces.empty()) {
+    if (taken.start || !taken.progress.empty() || !taken.pieces.empty()) {
         start_writer(sink);
     }
-    if (taken.progress) {
-        writer_->progress(*taken.progress, sink);
+    for (const prefill_progress & step : taken.progress) {
+        writer_->progress(step, sink);
     }
     if (!taken.pieces.empty()) {
         write_pieces(taken.pieces, sink);

@@ -89,7 +89,7 @@ class channel {
     // one's finish ends the request, as an error when all of them failed. So does a failure, at any time. What comes
     // later is ignored.
     bool push_start();
-    bool push_progress(const prefill_progress & progress);  // the newest one is kept
+    bool push_progress(const prefill_progress & progress);
     bool push(piece && value);
     bool push_finish(generation_result && result);
     bool push_failure(error && reason);
@@ -110,7 +110,7 @@ class channel {
   private:
     struct events {
         bool start = false;
-        std::optional<prefill_progress> progress;
+        std::vector<prefill_progress> progress;
         std::vector<piece> pieces;
         std::vector<generation_result> results;
         std::optional<error> failure;  // of the whole request

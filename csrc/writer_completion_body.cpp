@@ -15,6 +15,7 @@ void writer_completion_body::finish(const generation_result & result, frame_sink
 }
 
 void writer_completion_body::end(frame_sink & sink) {
+    total_.n_prompt_tokens = format_.n_prompt_tokens();
     std::string body = "{\"choices\":[" + string_join(choices_, ",") + "],";
     body += envelope_members(format_, "text_completion") + ",\"usage\":";
     append_usage(body, total_);

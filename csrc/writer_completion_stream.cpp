@@ -41,6 +41,7 @@ void writer_completion_stream::finish(const generation_result & result, frame_si
     open_event(result.choice, &result);
     add_result(total_, result);
     if (++n_ended_ == texts_.size()) {
+        total_.n_prompt_tokens = format_.n_prompt_tokens();
         event_.append(",\"usage\":");
         append_usage(event_, total_);
     }

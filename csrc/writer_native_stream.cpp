@@ -12,7 +12,7 @@ void writer_native_stream::open_event(int32_t choice) {
     event_ += ",\"id_slot\":-1,\"tokens_predicted\":";
     append_integer(event_, text.n_tokens);
     event_ += ",\"tokens_evaluated\":";
-    append_integer(event_, format_.n_prompt);
+    append_integer(event_, format_.prompt_of(choice).n_tokens);
 }
 
 void writer_native_stream::close_event(frame_sink & sink) {

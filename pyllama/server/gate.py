@@ -17,7 +17,10 @@ _LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class Gate:
-    """Wraps the routes. Adds the CORS header to every response, errors included."""
+    """Wraps the routes. Adds the CORS header to every response, errors included.
+
+    They are spelled as llama-server spells them, for clients that mind the case.
+    """
 
     def __init__(self, app: ASGIApp, state: ServerState) -> None:
         settings = state.settings
@@ -57,9 +60,9 @@ class Gate:
     async def _answer_preflight(self, send: Send) -> None:
         settings = self._settings
         values = {
-            b"access-control-allow-credentials": "true" if settings.cors_credentials else "false",
-            b"access-control-allow-methods": settings.cors_methods,
-            b"access-control-allow-headers": settings.cors_headers,
+            b"Access-Control-Allow-Credentials": "true" if settings.cors_credentials else "false",
+            b"Access-Control-Allow-Methods": settings.cors_methods,
+            b"Access-Control-Allow-Headers": settings.cors_headers,
             b"content-type": "text/html",
             b"content-length": "0",
         }
@@ -76,7 +79,7 @@ def _is_local(origin: str) -> bool:
 
 
 def _with_origin(send: Send, origin: str) -> Send:
-    value = (b"access-control-allow-origin", origin.encode("latin-1", "replace"))
+    value = (b"Access-Control-Allow-Origin", origin.encode("latin-1", "replace"))
 
     async def send_with_origin(message: Message) -> None:
         if message["type"] == "http.response.start":

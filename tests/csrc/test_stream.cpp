@@ -194,18 +194,18 @@ TEST(a_finish_implies_the_start) {
     CHECK_EQ(r.bytes(), "<start><finish>");
 }
 
-TEST(progress_starts_the_stream_and_the_newest_is_told) {
+TEST(progress_starts_the_stream_and_every_step_is_told) {
     recorded_channel r;
     const auto at = [](int n) { return prefill_progress{100, 10, n, 1.0}; };
     CHECK(r.channel->push_progress(at(10)));
     CHECK(!r.channel->push_progress(at(60)));
     r.channel->render();
     CHECK_EQ(r.session->state(), session_state::started);
-    CHECK_EQ(r.bytes(), "<start><60 of 100>");
+    CHECK_EQ(r.bytes(), "<start><10 of 100><60 of 100>");
     CHECK(r.channel->push_progress(at(100)));
     CHECK(!r.channel->push(text_piece("x")));
     r.channel->render();
-    CHECK_EQ(r.bytes(), "<start><60 of 100><100 of 100>[x]");
+    CHECK_EQ(r.bytes(), "<start><10 of 100><60 of 100><100 of 100>[x]");
     r.channel->push_finish({});
     CHECK(!r.channel->push_progress(at(100)));
 }

@@ -70,6 +70,62 @@ def test_a_prompt_may_be_text_tokens_or_both(running: LiveServer, prompt: str) -
     assert {answer["tokens_evaluated"] for answer in answers} == {len(ids)}
 
 
+def test_several_prompts(running: LiveServer, prompt: str) -> None:
+    _, tokens = running.ask("/tokenize", {"content": "Hello!", "add_special": True})
+    prompts = [prompt, tokens["tokens"], {"prompt_string": prompt}, ["Hel", *tokens["tokens"][1:]], "Once"]
+    alone = [running.ask("/completion", {"prompt": each, **GREEDY})[1] for each in prompts]
+    status, answers = running.ask("/completion", {"prompt": prompts, **GREEDY})
+    assert status == 200
+    assert [answer["index"] for answer in answers] == list(range(5))
+    for answer, expected in zip(answers, alone, strict=True):
+        for field in ("prompt", "tokens_evaluated", "tokens_predicted"):
+            assert answer[field] == expected[field]
+    # The demo model knows what to say to this one: its margins are above what batches round differently.
+    assert answers[0]["content"] == answers[2]["content"] == alone[0]["content"]
+    streamed = events(running, "/completion", {"prompt": prompts, **GREEDY})
+    assert sorted(event["index"] for event in streamed if event["stop"]) == list(range(5))
+    first = "".join(event["content"] for event in streamed if event["index"] == 2)
+    assert first == alone[0]["content"]
+    assert {event["tokens_evaluated"] for event in streamed if event["index"] == 4} == {
+        alone[4]["tokens_evaluated"]
+    }
+
+
+def test_several_prompts_with_several_answers(running: LiveServer, prompt: str) -> None:
+    body = {"prompt": [prompt, "Once", prompt], "n": 2, "temperature": 0, "max_tokens": 6}
+    status, answer = running.ask("/v1/completions", body)
+    assert status == 200
+    choices = answer["choices"]
+    assert [choice["index"] for choice in choices] == list(range(6))
+    assert choices[0]["text"] == choices[1]["text"] == choices[4]["text"] == choices[5]["text"]
+    assert answer["usage"]["completion_tokens"] == 36
+    *parts, done = events(running, "/v1/completions", body)
+    assert done == "[DONE]"
+    assert {part["choices"][0]["index"] for part in parts} == set(range(6))
+    assert parts[-1]["usage"]["prompt_tokens"] == answer["usage"]["prompt_tokens"]
+    running.check_settled()
+
+
+def test_a_bad_prompt_among_others(running: LiveServer, prompt: str) -> None:
+    for prompts, field in (([prompt, []], "prompt"), ([prompt, [[1]]], "prompt[1]"), (["a"] * 257, "prompt")):
+        status, answer = running.ask("/completion", {"prompt": prompts})
+        check_error(status, answer)
+        assert answer["error"]["param"] == field
+
+
+def test_verbose(running: LiveServer, prompt: str) -> None:
+    status, answer = running.chat(verbose=True)
+    assert status == 200
+    assert answer["__verbose"]["prompt"] == prompt
+    assert answer["__verbose"]["generation_settings"]["n_predict"] == 4
+    assert "__verbose" not in running.chat(verbose=False)[1]
+    _, answer = running.ask("/v1/completions", {"prompt": prompt, "max_tokens": 3, "verbose": True})
+    assert answer["__verbose"]["content"] == answer["choices"][0]["text"]
+    body = {"prompt": prompt, "max_tokens": 3, "verbose": True}
+    told = [event for event in events(running, "/v1/completions", body) if "__verbose" in event]
+    assert [event["choices"][0]["finish_reason"] for event in told] == ["length"]
+
+
 def test_stop_strings(running: LiveServer, prompt: str) -> None:
     _, whole = running.ask("/completion", {"prompt": prompt, **GREEDY})
     stop = whole["content"][8:14]

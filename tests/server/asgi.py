@@ -57,7 +57,7 @@ class Call:
             if message["type"] == "http.response.start":
                 assert self.status == 0
                 self.status = message["status"]
-                self.headers = {name.decode(): value.decode() for name, value in message["headers"]}
+                self.headers = {name.decode().lower(): value.decode() for name, value in message["headers"]}
             else:
                 self.body += message.get("body", b"")
                 self.complete = not message.get("more_body", False)
