@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from embedding_calls import body_of, check_equal, embed, unit, vectors
 
 from pyllama import Batch, Context, Model
 from pyllama._core import _llama
@@ -24,24 +25,6 @@ Floats = npt.NDArray[np.float32]
 def make_core(*flags: str) -> _llama.Engine:
     base = ("--model", str(demo_model_path()), "--ctx-size", "1024", "--threads", "1")
     return _llama.Engine(_llama.ServerParams([*base, *flags]))
-
-
-def body_of(core: _llama.Engine, prepared: _llama.Prepared) -> Any:
-    """Submit and wait for the answer."""
-    waker = _llama.Waker()
-    stream = core.submit(prepared, waker, 1)
-    while stream.state != "finished":
-        waker.wait()
-        waker.drain()
-    if stream.error is not None:
-        raise stream.error
-    data, _, finished, _ = stream.read(0, 1 << 30)
-    assert finished
-    return json.loads(data)
-
-
-def embed(core: _llama.Engine, dialect: str = "openai", **fields: Any) -> Any:
-    return body_of(core, core.prepare_embeddings(json.dumps(fields).encode(), dialect))
 
 
 @pytest.fixture(scope="module")
@@ -60,16 +43,6 @@ def plain(model: Model, pooling: str, tokens: list[int]) -> Floats:
         if pooling == "none":
             return np.stack([context.embeddings(i) for i in range(n)])
         return context.embeddings_seq(0)[None]
-
-
-def check_equal(found: npt.ArrayLike, expected: Floats) -> None:
-    """Equal but for rounding: other batch shapes, 16-bit floats in the KV cache."""
-    atol = 2e-3 * float(np.abs(expected).max())
-    np.testing.assert_allclose(np.asarray(found), expected, rtol=0, atol=atol)
-
-
-def unit(rows: Floats) -> Floats:
-    return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
 
 
 @pytest.mark.parametrize("kv", ["--kv-unified", "--no-kv-unified"])
@@ -92,10 +65,6 @@ def core() -> Iterator[_llama.Engine]:
     core = make_core("--embeddings", "--pooling", "last", "--parallel", "2", "--ubatch-size", "64")
     yield core
     core.close()
-
-
-def vectors(answer: Any) -> Floats:
-    return np.array([entry["embedding"] for entry in answer["data"]], np.float32)
 
 
 def test_more_inputs_than_slots_and_ubatches(core: _llama.Engine) -> None:
