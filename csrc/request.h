@@ -20,8 +20,9 @@ struct request_limits {
     static constexpr size_t n_stop = 64;            // stop strings
     static constexpr size_t stop_bytes = 4096;      // of one stop string
     static constexpr size_t n_tools = 512;
-    static constexpr size_t n_prompts = 256;  // of one raw completion
-    static constexpr size_t n_inputs = 2048;  // of one request for embeddings or ranks
+    static constexpr size_t n_prompts = 256;     // of one raw completion
+    static constexpr size_t n_inputs = 2048;     // of one request for embeddings or ranks
+    static constexpr size_t n_floats = 1 << 24;  // of an answer with a row for each token
     static constexpr size_t n_response_fields = 64;
     static constexpr size_t schema_bytes = 1 << 18;     // of one JSON schema
     static constexpr size_t n_schema_properties = 512;  // of one object

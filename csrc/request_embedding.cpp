@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "errors.h"
+#include "prompt_settings.h"
 #include "prompt_tokens.h"
 #include "request.h"
 #include "request_json.h"
@@ -75,6 +76,24 @@ void check_inputs(const std::vector<llama_tokens> & inputs, const std::string & 
     }
 }
 
+// Rows for each token grow with the text, and with the model.
+void check_rows(const model & model, const std::vector<llama_tokens> & inputs, const std::string & field,
+                const embedding_limits & limits) {
+    if (limits.pooling != LLAMA_POOLING_TYPE_NONE) {
+        return;
+    }
+    size_t n = 0;
+    for (const llama_tokens & tokens : inputs) {
+        n += tokens.size();
+    }
+    const size_t most = request_limits::n_floats / static_cast<size_t>(llama_model_n_embd_out(model.handle()));
+    if (n > most) {
+        throw bad_request("'" + field + "' has " + std::to_string(n) + " tokens, and without pooling " +
+                              std::to_string(most) + " are the most",
+                          field);
+    }
+}
+
 std::string name_of(const model & model, const common_json & body) {
     const common_json * name = find_field(body, "model");
     return name != nullptr ? as_string(*name, "model") : model.name();
@@ -84,9 +103,15 @@ std::string name_of(const model & model, const common_json & body) {
 // wants around two texts.
 class pair_format {
   public:
-    pair_format(const model & model, const std::string & query) : vocab_(model.vocab()), query_(query) {
+    // The query is read once; what does not fit is refused before it is repeated for each document.
+    pair_format(const model & model, const std::string & query, int32_t n_ctx) : vocab_(model.vocab()), query_(query) {
+        check_size(model, query, n_ctx);
         if (const char * text = llama_model_chat_template(model.handle(), "rerank")) {
             template_ = text;
+        }
+        query_tokens_ = tokenize(vocab_, query, false, false, "query");
+        if (query_tokens_.size() > static_cast<size_t>(n_ctx)) {
+            throw context_exceeded(static_cast<int64_t>(query_tokens_.size()), n_ctx);
         }
     }
 
@@ -101,7 +126,7 @@ class pair_format {
         end = end != LLAMA_TOKEN_NULL ? end : llama_vocab_sep(vocab_);
         llama_tokens pair;
         add(pair, llama_vocab_get_add_bos(vocab_), llama_vocab_bos(vocab_));
-        add(pair, tokenize(vocab_, query_, false, false, "query"));
+        add(pair, query_tokens_);
         add(pair, llama_vocab_get_add_eos(vocab_), end);
         add(pair, llama_vocab_get_add_sep(vocab_), llama_vocab_sep(vocab_));
         add(pair, tokenize(vocab_, document, false, false, field));
@@ -121,6 +146,7 @@ class pair_format {
 
     const llama_vocab * vocab_;
     std::string query_;
+    llama_tokens query_tokens_;
     std::string template_;
 };
 
@@ -156,6 +182,7 @@ embedding_request parse_embedding_request(const model & model, std::string_view 
     const char * field = named_input ? "input" : "content";
     request.inputs = tokenize_inputs(model, parsed.at(field), field);
     check_inputs(request.inputs, field, limits);
+    check_rows(model, request.inputs, field, limits);
     return request;
 }
 
@@ -184,7 +211,7 @@ rerank_request parse_rerank_request(const model & model, std::string_view body, 
     const common_json * return_text = find_field(parsed, "return_text");
     const bool with_texts = request.tei && return_text != nullptr && as_bool(*return_text, "return_text");
 
-    const pair_format pairs(model, query);
+    const pair_format pairs(model, query, limits.n_ctx);
     for (size_t i = 0; i < documents.size(); ++i) {
         const std::string name = indexed(field, i);
         std::string text = as_string(documents.at(i), name);

@@ -184,6 +184,9 @@ def test_per_token_rows_are_not_openai() -> None:
     try:
         with pytest.raises(InvalidRequestError, match="none"):
             embed(core, input="a")
+        many = ["What is 17 + 25? " * 30] * 1000
+        with pytest.raises(InvalidRequestError, match="without pooling"):
+            embed(core, "native", input=many)
         (answer,) = embed(core, "native", input="Hello!")
         assert len(answer["embedding"]) == len(core.tokenize("Hello!", add_special=True))
     finally:
