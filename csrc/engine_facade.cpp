@@ -62,8 +62,7 @@ std::shared_ptr<prepared_request> prepare_raw(engine & target, const std::string
 }
 
 std::shared_ptr<prepared_request> prepare_fill(engine & target, const std::string & body) {
-    const prompt_limits limits{target.n_ctx_slot()};
-    return std::make_shared<prepared_request>(prepare_infill(target.shared_model(), body, limits));
+    return std::make_shared<prepared_request>(prepare_infill(target.shared_model(), body, limits_of(target)));
 }
 
 std::shared_ptr<prepared_request> prepare_embeddings(engine & target, const std::string & body, dialect which) {
