@@ -105,12 +105,14 @@ void append_timings(std::string & out, const generation_timings & timings) {
     out += ",\"predicted_n\":";
     append_integer(out, timings.n_decoded);
     append_rate(out, ",\"predicted_ms\":", timings.decode_ms);
-    append_rate(out, ",\"predicted_per_token_ms\":", per_token(timings.decode_ms, timings.n_decoded));
-    append_rate(out, ",\"predicted_per_second\":", per_second(timings.decode_ms, timings.n_decoded));
+    // The prompt's last step gave the first token.
+    const int32_t n_steps = std::max(timings.n_decoded - 1, 0);
+    append_rate(out, ",\"predicted_per_token_ms\":", per_token(timings.decode_ms, n_steps));
+    append_rate(out, ",\"predicted_per_second\":", per_second(timings.decode_ms, n_steps));
     out += '}';
 }
 
-void append_progress(std::string & out, const prefill_progress & progress) {
+void append_progress(std::string & out, const prefill_progress & progress, bool with_timings) {
     out += "{\"total\":";
     append_integer(out, progress.n_total);
     out += ",\"cache\":";
@@ -120,6 +122,14 @@ void append_progress(std::string & out, const prefill_progress & progress) {
     out += ",\"time_ms\":";
     append_integer(out, static_cast<int64_t>(progress.elapsed_ms));
     out += '}';
+    if (with_timings) {
+        generation_timings timings;
+        timings.n_cached = progress.n_cached;
+        timings.n_prompt = progress.n_processed - progress.n_cached;
+        timings.prompt_ms = timings.n_prompt > 0 ? progress.elapsed_ms : 0;
+        out += ",\"timings\":";
+        append_timings(out, timings);
+    }
 }
 
 const generation_timings * newest_timings(const std::vector<piece> & batch) {

@@ -19,6 +19,7 @@ struct answer_format {
     int64_t created = 0;  // unix seconds
     bool include_usage = false;
     bool logprobs = false;
+    bool timings_per_token = false;  // of a stream
     std::shared_ptr<const model> loaded_model;
 };
 
@@ -46,7 +47,8 @@ void append_usage(std::string & out, const generation_result & result);
 void append_timings(std::string & out, const generation_timings & timings);
 
 // {"total":...,"cache":...,"processed":...,"time_ms":...} with llama-server's names.
-void append_progress(std::string & out, const prefill_progress & progress);
+// `with_timings`: and a "timings" member beside it, up to now.
+void append_progress(std::string & out, const prefill_progress & progress, bool with_timings);
 
 // The timings of the newest piece that has some, or null.
 const generation_timings * newest_timings(const std::vector<piece> & batch);

@@ -91,6 +91,7 @@ std::unique_ptr<frame_writer> make_writer(const std::shared_ptr<const model> & m
     format.created = static_cast<int64_t>(std::time(nullptr));
     format.include_usage = request.include_usage;
     format.logprobs = request.n_logprobs >= 0;
+    format.timings_per_token = prepared.params.timings_per_token;
     format.loaded_model = model;
     chat_parser_options options;
     options.echo = request.echo;

@@ -52,7 +52,7 @@ struct prepared_request {
     std::string id;     // "chatcmpl-..."
     std::string owner;  // whose request it is: an API key, or anybody
     bool stream = false;
-    int32_t n_choices = 1;                   // answers to each prompt; those to one prompt take their slots together
+    int32_t n_choices = 1;                     // answers to each prompt; those to one prompt take their slots together
     std::vector<further_prompt> more_prompts;  // answered beside the first one, in the same stream
     int32_t n_answers() const { return n_choices * static_cast<int32_t>(1 + more_prompts.size()); }
     std::vector<llama_token> tokens;

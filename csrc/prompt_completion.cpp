@@ -26,6 +26,7 @@ std::unique_ptr<frame_writer> make_writer(const std::shared_ptr<const model> & m
     format.created = static_cast<int64_t>(std::time(nullptr));
     format.include_usage = request.include_usage;
     format.logprobs = request.n_logprobs >= 0;
+    format.timings_per_token = prepared.params.timings_per_token;
     format.loaded_model = model;
     if (dialect == dialect::deltas) {
         chat_parser_options options;
@@ -75,7 +76,8 @@ prepared_request prepare(const std::shared_ptr<const model> & model, completion_
         params.reasoning = make_reasoning_params(*model, tags, request.reasoning);
     }
     for (size_t i = 1; i < request.prompts.size(); ++i) {
-        const bool open = !tags.ends.empty() && leaves_open(tags, common_detokenize(model->vocab(), request.prompts[i], true));
+        const bool open =
+            !tags.ends.empty() && leaves_open(tags, common_detokenize(model->vocab(), request.prompts[i], true));
         prepared.more_prompts.push_back({std::move(request.prompts[i]), open});
     }
     const std::string field = use_constraint(request, params.sampling);

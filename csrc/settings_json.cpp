@@ -19,15 +19,10 @@ std::string settings_json(const generation_params & params) {
     }
     common_json biases = common_json::array();
     for (const auto & bias : s.logit_bias) {
-        common_json pair = common_json::array();
-        pair.push_back(bias.token);
-        // JSON knows no infinity; false is how a request spells "never".
-        if (std::isfinite(bias.bias)) {
-            pair.push_back(bias.bias);
-        } else {
-            pair.push_back(false);
-        }
-        biases.push_back(pair);
+        common_json entry = {{"token", bias.token}};
+        // JSON knows no infinity: null means never.
+        entry["bias"] = std::isfinite(bias.bias) ? common_json(bias.bias) : common_json(nullptr);
+        biases.push_back(entry);
     }
     common_json json = {
         {"seed", s.seed},

@@ -24,7 +24,7 @@ void writer_completion_stream::close_event(frame_sink & sink) {
 void writer_completion_stream::progress(const prefill_progress & progress, frame_sink & sink) {
     open_event(0, nullptr);
     event_.append(",\"prompt_progress\":");
-    append_progress(event_, progress);
+    append_progress(event_, progress, format_.timings_per_token);
     close_event(sink);
 }
 

@@ -14,7 +14,7 @@ void writer_deltas::start(frame_sink & sink) {
 
 void writer_deltas::progress(const prefill_progress & progress, frame_sink & sink) {
     line_ = R"({"type":"progress","prompt_progress":)";
-    append_progress(line_, progress);
+    append_progress(line_, progress, format_.timings_per_token);
     line_ += "}\n";
     sink.frame(line_);
 }

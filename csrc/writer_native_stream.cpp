@@ -23,7 +23,7 @@ void writer_native_stream::close_event(frame_sink & sink) {
 void writer_native_stream::progress(const prefill_progress & progress, frame_sink & sink) {
     open_event(0);
     event_ += ",\"prompt_progress\":";
-    append_progress(event_, progress);
+    append_progress(event_, progress, format_.timings_per_token);
     close_event(sink);
 }
 

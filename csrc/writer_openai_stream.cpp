@@ -48,7 +48,7 @@ void writer_openai_stream::progress(const prefill_progress & progress, frame_sin
         .append(R"({"choices":[{"finish_reason":null,"index":0,"delta":{"role":"assistant","content":null}}])")
         .append(members_)
         .append(",\"prompt_progress\":");
-    append_progress(chunk_, progress);
+    append_progress(chunk_, progress, format_.timings_per_token);
     chunk_.append("}").append(sse::event_end);
     sink.frame(chunk_);
 }

@@ -82,7 +82,7 @@ TEST(a_stream_is_role_deltas_finish_done) {
     CHECK_EQ(joined(events, "content"), "Hello \"you\"");
     CHECK_EQ(choice(events.back()).at("finish_reason").get<std::string>(), "stop");
     CHECK_EQ(choice(events.back()).at("delta").dump(), "{}");
-    CHECK_EQ(events.back().at("timings").at("predicted_per_second").get<double>(), 100.0);
+    CHECK_EQ(events.back().at("timings").at("predicted_per_second").get<double>(), 80.0);
     for (const auto & event : events) {
         CHECK_EQ(event.at("object").get<std::string>(), "chat.completion.chunk");
         CHECK_EQ(event.at("model").get<std::string>(), "test-model");
@@ -169,6 +169,22 @@ TEST(progress_is_an_event_with_four_numbers) {
     const auto line = common_json::parse(deltas.frames.at(0));
     CHECK_EQ(line.at("type").get<std::string>(), "progress");
     CHECK_EQ(line.at("prompt_progress").dump(), expected);
+}
+
+TEST(progress_brings_timings_to_those_who_asked) {
+    prefill_progress progress;
+    progress.n_total = 100;
+    progress.n_cached = 10;
+    progress.n_processed = 60;
+    progress.elapsed_ms = 25;
+    collected_frames stream;
+    const auto prepared = prepare("{" + hello + R"(,"stream":true,"timings_per_token":true,"return_progress":true})");
+    prepared.writer->progress(progress, stream);
+    const auto timings = common_json::parse(stream.frames.at(0).substr(6)).at("timings");
+    CHECK_EQ(timings.at("cache_n").get<int>(), 10);
+    CHECK_EQ(timings.at("prompt_n").get<int>(), 50);
+    CHECK_EQ(timings.at("prompt_per_second").get<double>(), 2000.0);
+    CHECK_EQ(timings.at("predicted_n").get<int>(), 0);
 }
 
 TEST(streams_alone_tell_timings_and_progress) {

@@ -113,6 +113,23 @@ def test_a_bad_prompt_among_others(running: LiveServer, prompt: str) -> None:
         assert answer["error"]["param"] == field
 
 
+def test_what_ends_an_answer_can_be_excluded(running: LiveServer, prompt: str) -> None:
+    _, answer = running.ask("/completion", {"prompt": prompt, **GREEDY, "ignore_eos": True})
+    biases = answer["generation_settings"]["logit_bias"]
+    assert biases
+    assert all(entry["bias"] is None for entry in biases)
+    _, answer = running.ask("/completion", {"prompt": prompt, **GREEDY, "logit_bias": [[5, 1.5]]})
+    assert answer["generation_settings"]["logit_bias"] == [{"token": 5, "bias": 1.5}]
+
+
+def test_the_first_token_is_no_decode_step(running: LiveServer, prompt: str) -> None:
+    _, answer = running.ask("/completion", {"prompt": prompt, "n_predict": 1})
+    assert answer["timings"]["predicted_per_second"] == 0
+    _, answer = running.ask("/completion", {"prompt": prompt, **GREEDY})
+    timings = answer["timings"]
+    assert timings["predicted_per_second"] == pytest.approx(1e3 * 11 / timings["predicted_ms"])
+
+
 def test_verbose(running: LiveServer, prompt: str) -> None:
     status, answer = running.chat(verbose=True)
     assert status == 200

@@ -57,11 +57,10 @@ def routes(state: ServerState) -> list[Route]:
     async def get_metrics(_: Request) -> Response:
         if not state.settings.endpoint_metrics:
             raise UnsupportedError("This server does not support metrics endpoint. Start it with `--metrics`")
-        return Response(
-            page.render(state.engine.metrics()),
-            media_type="text/plain; version=0.0.4",
-            headers={"Process-Start-Time-Unix": str(int(state.started_at))},
-        )
+        response = Response(page.render(state.engine.metrics()), media_type="text/plain; version=0.0.4")
+        # Spelled as llama-server spells it, for clients that mind the case.
+        response.raw_headers.append((b"Process-Start-Time-Unix", str(int(state.started_at)).encode()))
+        return response
 
     return [Route(state.settings.api_prefix + "/metrics", get_metrics)]
 
