@@ -220,9 +220,9 @@ class engine {
     std::deque<std::unique_ptr<generation>> queue_;
     std::deque<std::unique_ptr<embedding_task>> embeddings_;
     bool embedded_last_ = false;  // the step before this one made embeddings
-    bool resting_ = false;      // the last step found nothing that could be decoded
-    uint64_t clock_ = 0;        // counts assignments and releases
-    bool room_changed_ = true;  // a generation ended since one was parked: parked ones may try again
+    bool resting_ = false;        // the last step found nothing that could be decoded
+    uint64_t clock_ = 0;          // counts assignments and releases
+    bool room_changed_ = true;    // a generation ended since one was parked: parked ones may try again
 
     named_thread thread_;
 };

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from starlette.routing import Route
 
-from pyllama.server.routes import chat, completions, control, embeddings, health, metrics, models, props, slots, text
+from pyllama.server.routes import (
+    chat,
+    completions,
+    control,
+    embeddings,
+    health,
+    metrics,
+    models,
+    props,
+    slots,
+    text,
+)
 from pyllama.server.state import ServerState
 
 __all__ = ["all_routes"]
