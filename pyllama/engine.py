@@ -60,6 +60,7 @@ class Engine(EngineBase):
             return
         handle = EngineHandle(self._params)
         try:
+            handle.start()
             while not handle.wait(0):
                 if self._progress is not None:
                     self._progress(handle.progress)

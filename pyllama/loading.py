@@ -25,7 +25,7 @@ __all__ = ["EngineHandle", "hold_daemon_at_exit"]
 
 
 class EngineHandle:
-    """Loads a core engine and owns it. Every method may be called from any thread."""
+    """Loads a core engine, from start() on, and owns it. Every method may be called from any thread."""
 
     def __init__(self, params: _llama.ServerParams) -> None:
         from pyllama._core import _llama
@@ -41,6 +41,9 @@ class EngineHandle:
             target=self._load, args=(_llama.Engine, params), name="pyllama-load", daemon=True
         )
         _open_handles.add(self)
+
+    def start(self) -> None:
+        """Begin the load; once. Call it where an exception, such as KeyboardInterrupt, leads to stop()."""
         self._thread.start()
 
     @property
@@ -80,7 +83,8 @@ class EngineHandle:
         if self._pid != os.getpid():
             return
         self.stop()
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
         with self._closing:
             core, self._core = self._core, None
             if core is not None:

@@ -63,6 +63,7 @@ class SyncEngine(EngineBase):
             return
         handle = EngineHandle(self._params)
         try:
+            handle.start()
             while not handle.wait(_PROGRESS_INTERVAL):
                 if self._progress is not None:
                     self._progress(handle.progress)

@@ -110,7 +110,9 @@ def test_exit_during_the_load() -> None:
     assert_clean(
         """
         from pyllama.loading import EngineHandle
-        handles = [EngineHandle(pyllama.SyncEngine(**FLAGS)._params) for _ in range(3)]
+        handles = [EngineHandle(pyllama.SyncEngine(**FLAGS)._params) for _ in range(4)]
+        for handle in handles[1:]:
+            handle.start()
         """
     )
 
@@ -171,7 +173,8 @@ LONG_LOAD = """
 from pyllama._core import _llama
 
 def load(params, progress):
-    # A load that notices stop() at its next tensor, and has some left.
+    # A load that notices stop() at its next tensor, and has some left. Somebody waits for it by now.
+    press_ctrl_c()
     over.wait(30)
     raise pyllama.ModelLoadError("stopped")
 
@@ -189,7 +192,6 @@ def test_ctrl_c_during_the_load_of_a_script() -> None:
     assert_clean(
         LONG_LOAD
         + """
-threading.Timer(0.2, press_ctrl_c).start()
 try:
     with pyllama.SyncEngine(**FLAGS):
         pass
@@ -209,7 +211,6 @@ async def main():
     async with pyllama.Engine(**FLAGS):
         pass
 
-threading.Timer(0.2, press_ctrl_c).start()
 try:
     run(main, sys.argv[1])
 except KeyboardInterrupt:
