@@ -25,6 +25,7 @@ Without a model it is the small demo model that comes with pyllama.
 """
 
 _HELP = """\
+/end            end the reasoning and go on with the answer, while it runs
 /think on|off   let the model reason before it answers, or not
 /reset          forget the conversation
 /help           show this
@@ -68,6 +69,7 @@ class Chat:
         self._stream: SyncStream | None = None
         self._leaving = False
         self._commands: dict[str, Callable[[str], None]] = {
+            "/end": self._end,
             "/think": self._think,
             "/reset": self._reset,
             "/help": lambda _: self._say(_HELP),
@@ -121,7 +123,7 @@ class Chat:
 
     def _answer(self, text: str) -> None:
         self._messages.append({"role": "user", "content": text})
-        options: dict[str, Any] = {"return_progress": True}
+        options: dict[str, Any] = {"return_progress": True, "reasoning_control": True}
         if self._thinks is not None:
             options["chat_template_kwargs"] = {"enable_thinking": self._thinks}
         try:
@@ -186,6 +188,14 @@ class Chat:
             self._say(f"unknown command {name}; /help shows them")
         else:
             command(argument.strip())
+
+    def _end(self, _: str) -> None:
+        if self._stream is None:
+            self._say("no answer is running")
+            return
+        result = self._stream.control("reasoning_end")
+        if not result.success:
+            self._say(result.message or "the reasoning cannot be ended now")
 
     def _think(self, argument: str) -> None:
         if argument not in ("on", "off"):

@@ -9,6 +9,9 @@ import sys
 import pytest
 from terminal import Terminal
 
+from pyllama import Model
+from pyllama.models import demo_model_path
+
 ENDLESS = ("chat", "--threads", "1", "--ctx-size", "100000", "--ignore-eos")
 DIM = "\x1b[2m"
 
@@ -63,6 +66,22 @@ def test_commands_work_while_an_answer_runs() -> None:
         terminal.type("/quit\n")
         assert terminal.end() == 0
         assert terminal.has_echo()
+
+
+def test_end_ends_the_reasoning() -> None:
+    with Model(demo_model_path(), vocab_only=True) as model:
+        (end,) = model.vocab.tokenize("</think>", add_special=False)
+    # The model cannot end its reasoning itself.
+    with Terminal(*ENDLESS, "--logit-bias", f"{end}-1000", NO_COLOR="1") as terminal:
+        terminal.type("/end\nWhat is 17 + 25?\n")
+        terminal.expect("no answer is running")
+        terminal.expect("[thinking] The user wants")
+        terminal.type("/end\n")
+        terminal.expect("[answer] ")
+        terminal.type("\x03")
+        terminal.expect("[stopped]")
+        terminal.type("/quit\n")
+        assert terminal.end() == 0
 
 
 def test_what_is_typed_during_an_answer_is_the_next_question() -> None:
