@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from pyllama.cli.keys import Keys
 from pyllama.cli.session import HeldLog, guarded, open_engine, take_option
 from pyllama.cli.terminal import AnswerWriter, Bar, can_move_cursor, dim, printable
 from pyllama.errors import PyllamaError
@@ -153,8 +154,6 @@ class Chat:
         return stream.result()
 
     def _show_and_read(self, stream: SyncStream, writer: AnswerWriter) -> None:
-        from pyllama.cli.keys import Keys
-
         bar = Bar("reading the prompt")
         waiting: list[Delta] = []
         with Keys() as keys:
@@ -165,16 +164,19 @@ class Chat:
                     if stream in ready:
                         waiting += stream.read(timeout=0)
                     if keys in ready:
-                        self._entered(keys.read(), bar)
+                        keys.read()
+                        self._take_entered(keys, bar)
                     if not keys.typing:
                         _write(waiting, writer, bar)
                         waiting = []
             finally:
                 bar.clear()
+                self._typed_ahead += keys.entered
                 self._unfinished = keys.text or self._unfinished
 
-    def _entered(self, lines: list[str], bar: Bar) -> None:
-        for line in lines:
+    def _take_entered(self, keys: Keys, bar: Bar) -> None:
+        while keys.entered:
+            line = keys.entered.pop(0)
             if line.startswith("/"):
                 bar.clear()
                 self._command(line)

@@ -34,6 +34,7 @@ class Keys:
         self._before: list[Any] = []
         self._before_cont: Any = None
         self.text = ""
+        self.entered: list[str] = []  # lines that nobody has taken yet
 
     def __enter__(self) -> Self:
         self._before = termios.tcgetattr(self._fd)
@@ -61,21 +62,19 @@ class Keys:
         """Whether an unfinished line is shown, so that the answer has to wait."""
         return bool(self.text)
 
-    def read(self) -> list[str]:
-        """Return the lines that were entered, perhaps none; call it when the descriptor is readable."""
-        lines: list[str] = []
+    def read(self) -> None:
+        """Take the keys that wait; call it when the descriptor is readable."""
         typed = self._decoder.decode(os.read(self._fd, 4096))
         if typed.startswith("\x1b") and len(typed) > 1:
-            return []  # an arrow or function key
+            return  # an arrow or function key
         for char in typed:
-            self._key(char, lines)
-        return lines
+            self._key(char)
 
-    def _key(self, char: str, lines: list[str]) -> None:
+    def _key(self, char: str) -> None:
         shown = bool(self.text)
         if char in _ENTER:
             if shown:
-                lines.append(self.text)
+                self.entered.append(self.text)
             self._hide()
             self.text = ""
         elif char in _FORGET:

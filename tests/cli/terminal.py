@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import pty
@@ -39,9 +40,9 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self.fd, text.encode())
 
-    def expect(self, text: str) -> str:
+    def expect(self, text: str, seconds: float = 60) -> str:
         """Read until ``text`` comes; return what came up to it. Styles are left out: ``raw`` has them."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + seconds
         while (at := self.seen.find(text, self.at)) < 0:
             assert time.monotonic() < deadline, (text, self.seen[self.at :])
             if select.select([self.fd], [], [], 0.1)[0]:
@@ -51,6 +52,15 @@ class Terminal:
                 assert self.process.poll() is None, (text, self.seen[self.at :])
         before, self.at = self.seen[self.at : at], at + len(text)
         return before + text
+
+    def press_ctrl_c_for(self, text: str) -> None:
+        """Press Ctrl-C until ``text`` comes: Python's readline misses one right before it waits for a key."""
+        while True:
+            self.type("\x03")
+            with contextlib.suppress(AssertionError):
+                self.expect(text, seconds=2)
+                return
+            assert self.process.poll() is None, (text, self.seen[self.at :])
 
     def has_echo(self) -> bool:
         return bool(termios.tcgetattr(self.slave)[3] & termios.ECHO)

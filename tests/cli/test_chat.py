@@ -16,6 +16,15 @@ ENDLESS = ("chat", "--threads", "1", "--ctx-size", "100000", "--ignore-eos")
 DIM = "\x1b[2m"
 
 
+def at_the_prompt(terminal: Terminal) -> None:
+    """Return when readline reads: control characters that come earlier are the terminal's."""
+    terminal.expect("> ")
+    terminal.type("x")
+    terminal.expect("x")
+    terminal.type("\x7f")
+    terminal.expect("\b")
+
+
 def test_answers_with_dimmed_reasoning_and_leaves_at_the_end_of_input() -> None:
     with Terminal("chat", "--threads", "1") as terminal:
         terminal.expect("/help shows the commands")
@@ -25,6 +34,7 @@ def test_answers_with_dimmed_reasoning_and_leaves_at_the_end_of_input() -> None:
         terminal.expect("tokens/s]")
         assert f"{DIM}The" in terminal.raw
         assert "\r\nThe sum is 42." in terminal.raw
+        at_the_prompt(terminal)
         terminal.type("\x04")
         assert terminal.end() == 0
 
@@ -48,9 +58,9 @@ def test_ctrl_c_stops_the_answer_and_keeps_the_session() -> None:
             assert not terminal.has_echo()
             terminal.type("\x03")
             terminal.expect("[stopped]")
-        terminal.expect("> ")
-        terminal.type("\x03")
-        terminal.expect("Ctrl-D leaves")
+        at_the_prompt(terminal)
+        terminal.press_ctrl_c_for("Ctrl-D leaves")
+        at_the_prompt(terminal)
         terminal.type("/quit\n")
         assert terminal.end() == 0
 
@@ -97,9 +107,9 @@ def test_what_is_typed_during_an_answer_is_the_next_question() -> None:
         terminal.type("\x03")
         terminal.expect("[stopped]")
         terminal.expect("> unfinish")
-        terminal.type("\x03")
-        terminal.expect("leaves")
-        terminal.type("/quit\n")
+        terminal.type("x")
+        terminal.expect("x")
+        terminal.type("\x15/quit\n")
         assert terminal.end() == 0
 
 
