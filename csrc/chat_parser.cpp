@@ -25,6 +25,10 @@ bool starts_with(const std::string & text, const std::string & head) {
     return text.compare(0, head.size(), head) == 0;
 }
 
+bool ends_with(std::string_view text, std::string_view tail) {
+    return text.size() >= tail.size() && text.substr(text.size() - tail.size()) == tail;
+}
+
 // Moves `sent` on to `now`. False when `now` takes something back that was sent, other than its very end, which a
 // parser may withhold again while it could begin a tag.
 bool advance(std::string & sent, const std::string & now, std::string & delta) {
@@ -55,21 +59,36 @@ chat_parser::chat_parser(const common_chat_session & session, const llama_vocab 
     : plain_(options.plain), incremental_(options.incremental), now_(std::move(now)) {
     params_.format = session.format();
     params_.parser = session.parser();
-    const std::string & prefix = session.generation_prompt();
+    const std::string prefix = session.generation_prompt() + options.continued;
     input_ = vocab != nullptr ? common_chat_input_tokenize(vocab, prefix) : common_chat_input(prefix);
     n_parsed_ = n_counted_ = input_.size();
-    if (!options.echo) {
-        // A continued message: what the client already has.
-        reasoning_ = session.msg().reasoning_content;
-        content_ = session.msg().content;
-    }
     if (params_.parser.empty()) {
         content_end_.emplace();  // all text is content
     } else {
         reasoning_end_ = text_delimiters(params_.parser, common_chat_peg_builder::REASONING);
         content_end_ = text_delimiters(params_.parser, common_chat_peg_builder::CONTENT);
     }
+    if (!options.echo) {
+        skip_continued(session, options.continued);
+    }
     parsed_at_ = now_();
+}
+
+// The client already has the texts of a continued message.
+void chat_parser::skip_continued(const common_chat_session & session, const std::string & continued) {
+    common_chat_msg known = session.msg();
+    if (!continued.empty()) {
+        try {
+            known = common_chat_parse(input_, true, params_);
+        } catch (const std::exception &) {
+            known.content = continued;
+        }
+    }
+    reasoning_ = known.reasoning_content;
+    content_ = known.content;
+    const chat_delta tail = release_tail();
+    reasoning_ += tail.reasoning;
+    content_ += tail.content;
 }
 
 // In text of an open field brackets are prose, "[0, 1)" for example, and are not counted.
@@ -101,7 +120,35 @@ chat_delta chat_parser::flush() {
 }
 
 chat_delta chat_parser::finish(bool complete) {
-    return parse(true, complete);
+    chat_delta delta = parse(true, complete);
+    if (!complete) {
+        add(delta, release_tail());
+    }
+    return delta;
+}
+
+// What could have become a delimiter when the answer was cut belongs to the field that was open. Its text is the
+// newest: only what is withheld follows it.
+chat_delta chat_parser::release_tail() {
+    chat_delta delta;
+    const bool reasons = content_.empty();
+    const std::string & sent = reasons ? reasoning_ : content_;
+    const delimiters & ends = reasons ? reasoning_end_ : content_end_;
+    if (plain_ || sent.empty() || !calls_.empty() || !ends) {
+        return delta;
+    }
+    const std::string_view text = input_.text;
+    size_t n_tail = 0;
+    for (const std::string & end : *ends) {
+        for (size_t n = std::min(end.size() - 1, text.size()); n > n_tail; --n) {
+            if (text.substr(text.size() - n) == std::string_view(end).substr(0, n) &&
+                ends_with(text.substr(0, text.size() - n), sent)) {
+                n_tail = n;
+            }
+        }
+    }
+    (reasons ? delta.reasoning : delta.content) = text.substr(text.size() - n_tail);
+    return delta;
 }
 
 double chat_parser::flush_due_ms() const {

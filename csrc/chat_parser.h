@@ -35,6 +35,7 @@ struct chat_parser_options {
     bool echo = false;        // repeat the text of a continued message
     bool plain = false;       // all text is content, as it is
     bool incremental = true;  // false: parse once, in finish()
+    std::string continued;    // text of the continued message after the session's generation prompt
 };
 
 class chat_parser {
@@ -79,7 +80,9 @@ class chat_parser {
     bool diff(const common_chat_msg & message, bool last, bool complete, chat_delta & delta);
     void diff_call(const common_chat_msg & message, size_t index, bool last, bool complete, chat_delta & delta);
     chat_delta become_plain();
+    void skip_continued(const common_chat_session & session, const std::string & continued);
     chat_delta salvage();
+    chat_delta release_tail();
     void count_brackets();
 
     common_chat_parser_params params_;

@@ -4,6 +4,8 @@
 #include <iterator>
 #include <utility>
 
+#include "sampler_chain.h"
+
 namespace pyllama {
 
 namespace {
@@ -33,7 +35,7 @@ generation::generation(std::shared_ptr<const model> model, prepared_request && p
       tokens_(std::move(prepared.tokens)),
       n_prompt_(static_cast<int32_t>(tokens_.size())),
       n_ctx_slot_(n_ctx_slot),
-      sampler_(model_->vocab(), params_),
+      sampler_(model_->vocab(), params_, tokens_),
       indent_(params_.n_indent),
       hold_(params_.stop),
       channel_(std::make_shared<channel>(std::move(prepared.writer), std::make_shared<stream_session>(stream_capacity),
@@ -153,8 +155,7 @@ void generation::change_sampling(sampling_change & change, renderer & render) {
     params_.n_predict = change.params.n_predict;
     params_.t_max_predict_ms = change.params.t_max_predict_ms;
     params_.stop = change.params.stop;
-    const auto & sampling = params_.sampling;
-    const int32_t n_said = std::min(n_generated(), std::max(sampling.penalty_last_n, sampling.dry_penalty_last_n));
+    const auto n_said = static_cast<std::ptrdiff_t>(std::min(n_remembered(params_.sampling), tokens_.size()));
     sampler_.take_chain(*change.chain, {tokens_.end() - n_said, tokens_.end()}, change.seeded);
     std::vector<piece> pieces;
     hold_.set_stop(params_.stop, pieces);

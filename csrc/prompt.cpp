@@ -7,6 +7,7 @@
 
 #include "chat_parser.h"
 #include "completion_format.h"
+#include "continuation.h"
 #include "errors.h"
 #include "prompt_settings.h"
 #include "random_id.h"
@@ -22,7 +23,7 @@ namespace pyllama {
 
 namespace {
 
-common_chat_session apply_template(const model & model, const chat_request & request) {
+common_chat_session render(const model & model, const chat_request & request) {
     common_chat_session_params session_params;
     session_params.echo = request.echo;
     try {
@@ -38,6 +39,22 @@ common_chat_session apply_template(const model & model, const chat_request & req
         std::replace(reason.begin(), reason.end(), '\n', ' ');
         throw bad_request("the chat template cannot render these 'messages': " + reason, "messages");
     }
+}
+
+struct rendered_chat {
+    common_chat_session session;
+    std::string continued;  // content that follows the session's prompt
+};
+
+rendered_chat apply_template(const model & model, chat_request & request) {
+    std::string continued = take_plain_content(model.templates(), request.inputs);
+    common_chat_session session = render(model, request);
+    if (const size_t n = repeated_reasoning_bytes(request.inputs, session)) {
+        std::string & reasoning = request.inputs.messages.back().reasoning_content;
+        reasoning.resize(reasoning.size() - n);
+        session = render(model, request);
+    }
+    return {std::move(session), std::move(continued)};
 }
 
 void set_grammar(const model & model, const chat_request & request, const common_chat_session & session,
@@ -64,7 +81,7 @@ reasoning_tags tags_of(const chat_request & request, const common_chat_session &
     if (!session.thinking_end_tags().empty()) {
         tags = {session.thinking_start_tag(), session.thinking_end_tags(), false, false};
     }
-    tags.open = leaves_open(tags, session.generation_prompt());
+    tags.open = leaves_open(tags, own_prefix(request.inputs, session));
     return tags;
 }
 
@@ -84,8 +101,8 @@ std::vector<llama_token> tokenize_prompt(const model & model, const std::string 
 }
 
 std::unique_ptr<frame_writer> make_writer(const std::shared_ptr<const model> & model, const chat_request & request,
-                                          const common_chat_session & session, dialect dialect,
-                                          const prepared_request & prepared) {
+                                          const common_chat_session & session, const std::string & continued,
+                                          dialect dialect, const prepared_request & prepared) {
     completion_format format;
     format.id = prepared.id;
     format.created = static_cast<int64_t>(std::time(nullptr));
@@ -96,6 +113,7 @@ std::unique_ptr<frame_writer> make_writer(const std::shared_ptr<const model> & m
     chat_parser_options options;
     options.echo = request.echo;
     options.incremental = dialect == dialect::deltas || request.stream;
+    options.continued = continued;
     std::vector<chat_parser> parsers;
     for (int32_t i = 0; i < request.n_choices; ++i) {
         parsers.emplace_back(session, model->vocab(), options);
@@ -145,10 +163,10 @@ size_t check_texts(const model & model, const chat_request & request, int32_t n_
 
 prepared_request prepare(const std::shared_ptr<const model> & model, chat_request & request, dialect dialect,
                          const prompt_limits & limits) {
-    const common_chat_session session = apply_template(*model, request);
+    const auto [session, continued] = apply_template(*model, request);
 
     prepared_request prepared;
-    prepared.tokens = tokenize_prompt(*model, session.prompt(), limits.n_ctx_slot);
+    prepared.tokens = tokenize_prompt(*model, session.prompt() + continued, limits.n_ctx_slot);
     prepared.id = "chatcmpl-" + random_id();
     prepared.stream = request.stream;
     prepared.n_choices = request.n_choices;
@@ -156,12 +174,13 @@ prepared_request prepare(const std::shared_ptr<const model> & model, chat_reques
     generation_params & params = prepared.params;
     take_settings(*model, request, limits, request.stream || dialect == dialect::deltas, params);
     set_grammar(*model, request, session, params.sampling);
+    params.sampling.generation_prompt += continued;
     params.reasoning = make_reasoning_params(*model, tags_of(request, session), request.reasoning);
     std::remove_copy(session.additional_stops().begin(), session.additional_stops().end(),
                      std::back_inserter(params.template_stop), std::string());
     params.stop.insert(params.stop.end(), params.template_stop.begin(), params.template_stop.end());
 
-    prepared.writer = make_writer(model, request, session, dialect, prepared);
+    prepared.writer = make_writer(model, request, session, continued, dialect, prepared);
     return prepared;
 }
 
@@ -178,10 +197,13 @@ prepared_request prepare_chat(const std::shared_ptr<const model> & model, std::s
 }
 
 std::string render_chat(const model & model, std::string_view body) {
-    const chat_request request = parse_chat_request(model, body);
+    chat_request request = parse_chat_request(model, body);
     const size_t n_unbroken = check_texts(model, request, std::numeric_limits<int32_t>::max());
     std::string text;
-    with_stack_for(n_unbroken, [&] { text = apply_template(model, request).prompt(); });
+    with_stack_for(n_unbroken, [&] {
+        const rendered_chat chat = apply_template(model, request);
+        text = chat.session.prompt() + chat.continued;
+    });
     return text;
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "continuation.h"
 #include "errors.h"
 #include "json_text.h"
 #include "request_fields.h"
@@ -253,48 +254,6 @@ void read_thinking(const model & model, const common_json & body, chat_request &
         } else if (!level.empty()) {
             inputs.chat_template_kwargs["reasoning_effort"] = json_quoted(level);
         }
-    }
-}
-
-void read_continuation(const model & model, const common_json & body, chat_request & request) {
-    auto & inputs = request.inputs;
-    const auto & messages = inputs.messages;
-    if (const common_json * add = find_field(body, "add_generation_prompt")) {
-        inputs.add_generation_prompt = as_bool(*add, "add_generation_prompt");
-    }
-    if (const common_json * mode = find_field(body, "continue_final_message")) {
-        try {
-            inputs.continue_final_message = common_chat_continuation_parse(*mode);
-        } catch (const std::exception &) {
-            throw bad_request("'continue_final_message' must be true, false, \"content\" or \"reasoning_content\"",
-                              "continue_final_message");
-        }
-    }
-    const bool ends_with_assistant = messages.back().role == "assistant";
-    const std::string last = indexed("messages", messages.size() - 1);
-    if (inputs.continue_final_message == COMMON_CHAT_CONTINUATION_NONE) {
-        if (!model.params().prefill_assistant || !ends_with_assistant) {
-            return;
-        }
-        inputs.continue_final_message = COMMON_CHAT_CONTINUATION_AUTO;
-        inputs.add_generation_prompt = false;
-    } else if (inputs.add_generation_prompt) {
-        // Only an explicit true contradicts; llama-server's default of true must not.
-        if (find_field(body, "add_generation_prompt") != nullptr) {
-            throw bad_request("'add_generation_prompt' and 'continue_final_message' cannot both be true",
-                              "add_generation_prompt");
-        }
-        inputs.add_generation_prompt = false;
-    }
-    if (!ends_with_assistant) {
-        throw bad_request("'continue_final_message' needs an assistant message at the end of 'messages'",
-                          "continue_final_message");
-    }
-    if (messages.size() >= 2 && messages[messages.size() - 2].role == "assistant") {
-        throw bad_request("'messages' must not end with two assistant messages", last);
-    }
-    if (!messages.back().tool_calls.empty()) {
-        throw bad_request("an assistant message with tool calls cannot be continued", last + ".tool_calls");
     }
 }
 

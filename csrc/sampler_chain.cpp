@@ -1,5 +1,6 @@
 #include "sampler_chain.h"
 
+#include <algorithm>
 #include <cctype>
 #include <cmath>
 #include <string>
@@ -144,6 +145,14 @@ llama_sampler_ptr make_sampler_chain(const llama_vocab * vocab, const common_par
                             adaptive ? llama_sampler_init_adaptive_p(s.adaptive_target, s.adaptive_decay, s.seed)
                                      : llama_sampler_init_dist(s.seed));
     return chain;
+}
+
+size_t n_remembered(const common_params_sampling & s) {
+    const auto looks_back = [&](enum common_sampler_type type, int32_t n) {
+        return s.mirostat == 0 && uses(s, type) && !does_nothing(type, s) ? static_cast<size_t>(n) : 0;
+    };
+    return std::max(looks_back(COMMON_SAMPLER_TYPE_PENALTIES, s.penalty_last_n),
+                    looks_back(COMMON_SAMPLER_TYPE_DRY, s.dry_penalty_last_n));
 }
 
 llama_sampler_ptr make_grammar_sampler(const llama_vocab * vocab, const common_params_sampling & s) {

@@ -10,6 +10,9 @@ namespace pyllama {
 // Throws error(invalid_request) naming the parameter that is out of range.
 llama_sampler_ptr make_sampler_chain(const llama_vocab * vocab, const common_params_sampling & sampling);
 
+// How many of the tokens before it the chain's penalties look at; 0 when none of them does anything.
+size_t n_remembered(const common_params_sampling & sampling);
+
 // The grammar sampler, already fed with the generation prompt where its kind wants that; null without grammar.
 // Throws error(invalid_request) when the grammar does not parse.
 llama_sampler_ptr make_grammar_sampler(const llama_vocab * vocab, const common_params_sampling & sampling);

@@ -45,7 +45,7 @@ bool larger(const llama_token_data & a, const llama_token_data & b) {
 
 }  // namespace
 
-slot_sampler::slot_sampler(const llama_vocab * vocab, const generation_params & params)
+slot_sampler::slot_sampler(const llama_vocab * vocab, const generation_params & params, const llama_tokens & prompt)
     : vocab_(vocab),
       n_vocab_(llama_vocab_n_tokens(vocab)),
       chain_(make_sampler_chain(vocab, params.sampling)),
@@ -55,6 +55,9 @@ slot_sampler::slot_sampler(const llama_vocab * vocab, const generation_params & 
       first_top_k_(leading_top_k(params.sampling)),
       biases_(merged_biases(vocab, params.sampling)),
       reasoning_(params.reasoning.start, params.reasoning.end, params.reasoning.open, params.reasoning.budget) {
+    for (size_t i = prompt.size() - std::min(n_remembered(params.sampling), prompt.size()); i < prompt.size(); ++i) {
+        llama_sampler_accept(chain_.get(), prompt[i]);
+    }
     for (const auto & bias : biases_) {
         if (bias.token < 0 || bias.token >= n_vocab_) {
             throw bad_request("logit_bias: token " + std::to_string(bias.token) + " is not in the vocabulary of " +

@@ -15,8 +15,9 @@ namespace pyllama {
 
 class slot_sampler {
   public:
-    // Throws error(invalid_request) for parameters out of range and grammars that do not parse.
-    slot_sampler(const llama_vocab * vocab, const generation_params & params);
+    // `prompt`: what penalties find repeated, an answer that is continued here included. Throws error(invalid_request)
+    // for parameters out of range and grammars that do not parse.
+    slot_sampler(const llama_vocab * vocab, const generation_params & params, const llama_tokens & prompt = {});
     slot_sampler(slot_sampler &&) = delete;
 
     // Chooses the next token. Throws error(engine) when no token is allowed.

@@ -112,7 +112,15 @@ void text_hold::add_note(piece && note, std::vector<piece> & released) {
 }
 
 void text_hold::flush(std::vector<piece> & released) {
+    const size_t first = released.size();
+    size_t n_incomplete = incomplete_utf8_tail(text_);
     release_until(text_.size(), released);
+    for (size_t i = released.size(); n_incomplete > 0 && i-- > first;) {
+        std::string & text = released[i].text;
+        const size_t n = std::min(n_incomplete, text.size());
+        text.resize(text.size() - n);
+        n_incomplete -= n;
+    }
 }
 
 }  // namespace pyllama

@@ -34,8 +34,8 @@ class text_hold {
     // Puts a piece without text behind what is held, which is never lost: a stop string takes only text with it.
     void add_note(piece && note, std::vector<piece> & released);
 
-    // The request ended without a stop string: everything still held is released. An incomplete character
-    // stays in the text; the writer turns it into U+FFFD.
+    // The request ended without a stop string: everything still held is released. An incomplete character is left
+    // out of the text: an answer that was cut inside one can then be continued, which generates it again.
     void flush(std::vector<piece> & released);
 
   private:

@@ -23,9 +23,11 @@ inline std::string read_text(const std::string & path) {
     return text.str();
 }
 
-inline std::shared_ptr<pyllama::model> load_with_template(const std::string & name) {
+inline std::shared_ptr<pyllama::model> load_with_template(const std::string & name,
+                                                          const std::string & vocab = PYLLAMA_LLAMA_CPP_MODELS
+                                                          "/ggml-vocab-qwen2.gguf") {
     common_params params;
-    params.model.path = PYLLAMA_LLAMA_CPP_MODELS "/ggml-vocab-qwen2.gguf";
+    params.model.path = vocab;
     params.chat_template = read_text(PYLLAMA_LLAMA_CPP_MODELS "/templates/" + name + ".jinja");
     params.model_alias = {"test-model"};
     return pyllama::model::load_vocab(params);

@@ -136,23 +136,6 @@ TEST(tools_give_a_lazy_grammar_and_required_ones_a_strict_one) {
     CHECK(user.params.sampling.grammar.type == COMMON_GRAMMAR_TYPE_USER);
 }
 
-TEST(continuing_has_rules) {
-    const auto refused = [](const std::string & body) {
-        try {
-            prepare(body);
-        } catch (const error & e) {
-            return e.param;
-        }
-        return std::string("(accepted)");
-    };
-    const std::string tail = R"({"role":"assistant","content":"so"})";
-    CHECK_EQ(refused(R"({"messages":[{"role":"user","content":"hi"},)" + tail + "]}"), "(accepted)");
-    CHECK_EQ(refused(R"({"messages":[{"role":"user","content":"hi"},)" + tail + "," + tail + "]}"), "messages[2]");
-    CHECK_EQ(refused(R"({"messages":[{"role":"user","content":"hi"},)" + tail +
-                     R"(],"continue_final_message":true,"add_generation_prompt":true})"),
-             "add_generation_prompt");
-}
-
 TEST(many_templates_take_many_conversations) {
     static const char * const names[] = {"Qwen-Qwen3-0.6B",
                                          "Qwen-Qwen2.5-7B-Instruct",

@@ -126,6 +126,25 @@ TEST(chains_that_need_the_whole_row_get_it) {
     check_equal_to_whole_row(sampling, 5, 17);
 }
 
+TEST(penalties_find_what_the_prompt_repeats) {
+    std::vector<float> row(static_cast<size_t>(llama_vocab_n_tokens(vocab())), 0.0f);
+    row[50] = 2.0f;
+    row[60] = 1.0f;
+    generation_params params;
+    params.sampling.temp = 0.0f;
+    params.sampling.penalty_present = 5.0f;
+    params.sampling.penalty_last_n = 2;
+    const auto choice = [&](const llama_tokens & prompt) {
+        return slot_sampler(vocab(), params, prompt).sample(row.data());
+    };
+    CHECK_EQ(choice({}), 50);
+    CHECK_EQ(choice({50}), 60);
+    CHECK_EQ(choice({50, 7, 50, 7}), 60);
+    CHECK_EQ(choice({50, 7, 8}), 50);
+    params.sampling.penalty_present = 0.0f;
+    CHECK_EQ(choice({50}), 50);
+}
+
 TEST(which_chains_are_greedy_or_led_by_top_k) {
     common_params_sampling sampling;
     CHECK(!is_greedy(sampling));

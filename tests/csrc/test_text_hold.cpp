@@ -100,13 +100,17 @@ TEST(an_incomplete_character_waits_for_its_end) {
     CHECK_EQ(out.size(), 2u);
 }
 
-TEST(an_incomplete_character_at_the_end_is_flushed) {
-    text_hold hold({});
-    std::vector<piece> out;
-    hold.add(token(1, "a\xE2\x82"), out);
-    CHECK_EQ(out.size(), 0u);
-    hold.flush(out);
-    CHECK_EQ(joined(out), "a\xE2\x82");
+TEST(an_incomplete_character_at_the_end_is_left_out) {
+    for (const char * stop : {"x", "a\xE2\x82\xACx"}) {
+        text_hold hold({stop});
+        std::vector<piece> out;
+        hold.add(token(1, "a\xE2"), out);
+        hold.add(token(2, "\x82"), out);
+        CHECK_EQ(out.size(), 0u);
+        hold.flush(out);
+        CHECK_EQ(joined(out), "a");
+        CHECK_EQ(out.size(), 2u);
+    }
 }
 
 TEST(bytes_that_begin_no_character_do_not_wait) {
