@@ -14,6 +14,7 @@ _COMMANDS = {
     "serve": ("pyllama.cli.serve", "[flags]", "serve the OpenAI API; flags as of llama-server"),
     "chat": ("pyllama.cli.chat", "[flags]", "talk to a model in the terminal"),
     "run": ("pyllama.cli.run", '"PROMPT" [flags]', "answer one prompt; for pipes"),
+    "demo": ("pyllama.cli.demo", "", "watch a model that thinks be told to answer"),
     "info": ("pyllama.cli.info", "[--json]", "show the version, llama.cpp's build, backends and devices"),
 }
 
