@@ -186,7 +186,7 @@ class SyncStream(StreamBase):
     @property
     def finished(self) -> bool:
         """Whether everything was read, or the stream is closed."""
-        return not self._new and (self._finished or self._waker is None)
+        return self._waker is None or (self._finished and not self._new)
 
     def fileno(self) -> int:
         """Return the descriptor that becomes readable when read() has something.

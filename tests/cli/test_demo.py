@@ -36,7 +36,8 @@ def test_a_terminal_shows_the_reasoning_dimmed() -> None:
     terminal = Terminal("demo")
     terminal.expect("applied at token ")
     terminal.expect("Left alone")
-    assert "\x1b[2mThe" in terminal.raw
+    # Each delta is dimmed by itself, and how the text falls into deltas depends on the machine.
+    assert "\x1b[2mThe" in terminal.raw.replace("\x1b[22m\x1b[2m", "")
     assert terminal.end() == 0
 
 

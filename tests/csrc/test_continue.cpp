@@ -75,7 +75,7 @@ texts told(const model & model, prepared_request & request, const llama_token * 
     collected_frames out;
     const auto pass_on = [&](std::vector<piece> & batch) {
         if (!batch.empty()) {
-            request.writer->pieces(batch, out);
+            request.writer->pieces(0, batch, out);
             batch.clear();
         }
     };
@@ -93,6 +93,7 @@ texts told(const model & model, prepared_request & request, const llama_token * 
     generation_result result;
     result.reason = reason;
     request.writer->finish(result, out);
+    request.writer->end(out);
 
     texts sent;
     for (const auto & frame : out.frames) {

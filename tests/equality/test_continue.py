@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pyllama import Engine
-from pyllama.stream import Completion
+from pyllama.stream import Choice, Completion
 
 pytestmark = pytest.mark.anyio
 
@@ -72,9 +72,8 @@ async def test_stopped_again_and_again(engine: Engine) -> None:
     said = Completion(id="")
     for _ in range(whole.usage.completion_tokens):
         part = await ask(engine, [*messages, message_of(said)], max_tokens=3)
-        said = Completion(
-            id="", reasoning=said.reasoning + part.reasoning, content=said.content + part.content
-        )
+        choice = Choice(reasoning=said.reasoning + part.reasoning, content=said.content + part.content)
+        said = Completion(id="", choices=(choice,))
         if part.finish_reason == "stop":
             break
     assert (said.reasoning, said.content) == (whole.reasoning, whole.content)

@@ -178,11 +178,30 @@ def http_post(body: Any, *, path: str = CHAT, headers: bytes = b"") -> bytes:
     return head + headers + b"\r\n" + data
 
 
-def read_response(client: socket.socket) -> tuple[int, bytes]:
+def read_response(client: socket.socket | PipelinedAnswers) -> tuple[int, bytes]:
     """Read one response with a content length from a raw connection; return the status and the body."""
-    response = http.client.HTTPResponse(client)
+    response = http.client.HTTPResponse(client)  # type: ignore[arg-type]
     response.begin()
     return response.status, response.read()
+
+
+class PipelinedAnswers:
+    """A connection on which several answers follow each other: one buffer for all, which no response closes."""
+
+    def __init__(self, client: socket.socket) -> None:
+        self._file = client.makefile("rb")
+
+    def makefile(self, _mode: str) -> Any:
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def flush(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
 
 
 def check_error(status: int, answer: Any, *, code: int = 400, param: str | None = None) -> str:

@@ -5,7 +5,17 @@ from __future__ import annotations
 import json
 
 import pytest
-from live_server import CHAT, ENDLESS, QUESTION, LiveServer, check_error, http_post, read_response, wait_until
+from live_server import (
+    CHAT,
+    ENDLESS,
+    QUESTION,
+    LiveServer,
+    PipelinedAnswers,
+    check_error,
+    http_post,
+    read_response,
+    wait_until,
+)
 
 SHORT = {"messages": QUESTION, "max_tokens": 2}
 
@@ -93,9 +103,9 @@ def test_many_vanish_at_once(server: LiveServer) -> None:
 
 def test_pipelined_requests_are_answered_in_order(server: LiveServer) -> None:
     health = b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n"
-    client = server.connect(health + http_post(SHORT) + http_post(b"{") + health)
+    answers = PipelinedAnswers(server.connect(health + http_post(SHORT) + http_post(b"{") + health))
     for expected in (200, 200, 400, 200):
-        status, body = read_response(client)
+        status, body = read_response(answers)
         assert status == expected, body
     assert json.loads(body) == {"status": "ok"}
 
