@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         Vocab,
         build_info,
     )
+    from pyllama.embeddings import Ranked
     from pyllama.engine import Engine
     from pyllama.errors import (
         ClosedError,
@@ -81,6 +82,7 @@ __all__ = [
     "NotFoundError",
     "Prefill",
     "PyllamaError",
+    "Ranked",
     "Sampler",
     "SamplerChain",
     "SamplerPerf",
@@ -120,6 +122,7 @@ _SOURCES = {
     "Memory": _CORE,
     "Model": _CORE,
     "Prefill": "pyllama.stream",
+    "Ranked": "pyllama.embeddings",
     "Sampler": "pyllama.samplers",
     "SamplerChain": _CORE,
     "SamplerPerf": "pyllama.records",

@@ -9,10 +9,19 @@ async with pyllama.Engine(model="model.gguf", n_ctx=4096) as engine:
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from pyllama.embeddings import (
+    Embeddings,
+    Ranked,
+    embeddings_body,
+    parse_embeddings,
+    parse_ranks,
+    rerank_body,
+)
 from pyllama.engine_base import EngineBase, stream_body, template_body
 from pyllama.errors import ClosedError, EngineError
 from pyllama.loading import EngineHandle
@@ -134,6 +143,29 @@ class Engine(EngineBase):
         body = stream_body("prompt", prompt if isinstance(prompt, str) else list(prompt), options)
         return self._submit(await _in_thread(lambda: core.prepare_completion(body, "deltas")))
 
+    async def embeddings(self, inputs: Sequence[str | Sequence[int]], **options: Any) -> Embeddings:
+        """Return one vector per text, or list of token ids: float32, shape (n_inputs, n_embd).
+
+        Needs an engine made with ``embeddings=True``, and ``pooling`` where the model names none. Vectors
+        have length 1 unless ``embd_normalize`` says otherwise.
+
+        Raises:
+            UnsupportedError: The engine was made for other requests.
+            InvalidRequestError, ContextLengthError, EngineBusyError, ClosedError: As for chat().
+        """
+        core = self._running()
+        body = embeddings_body(inputs, options)
+        return parse_embeddings(await self._whole(await _in_thread(lambda: core.prepare_embeddings(body))))
+
+    async def rerank(self, query: str, documents: Sequence[str], **options: Any) -> list[Ranked]:
+        """Return how well each document answers a query, the best first; ``top_n`` keeps so many.
+
+        Needs an engine made with ``reranking=True``; raises as embeddings().
+        """
+        core = self._running()
+        body = rerank_body(query, documents, options)
+        return parse_ranks(await self._whole(await _in_thread(lambda: core.prepare_rerank(body))))
+
     async def tokenize(
         self, text: str, *, add_special: bool = False, parse_special: bool = True
     ) -> list[int]:
@@ -162,19 +194,40 @@ class Engine(EngineBase):
         return await _in_thread(self._running().slots)
 
     def _submit(self, prepared: _llama.Prepared) -> Stream:
+        n_prompt_tokens = prepared.n_prompt_tokens
+        return Stream(self._read(prepared), n_prompt_tokens)
+
+    async def _whole(self, prepared: _llama.Prepared) -> bytes:
+        with _cancelling(self._read(prepared)) as reader:
+            answer = b"".join([chunk async for chunk in reader])
+            if reader.stream.error is not None:
+                raise reader.stream.error
+            return answer
+
+    def _read(self, prepared: _llama.Prepared) -> StreamReader:
         core, notifier = self._running(), self._notifier
         if notifier is None:
             raise ClosedError("the engine is not running")
         if not notifier.is_current():
             raise EngineError("the engine belongs to another event loop: make one Engine per loop")
-        n_prompt_tokens = prepared.n_prompt_tokens
         watch = notifier.watch()
         try:
             stream = core.submit(prepared, notifier.waker, watch.key)
         except BaseException:
             notifier.forget(watch)
             raise
-        return Stream(StreamReader(stream, notifier, watch), n_prompt_tokens)
+        return StreamReader(stream, notifier, watch)
+
+
+@contextmanager
+def _cancelling(reader: StreamReader) -> Iterator[StreamReader]:
+    try:
+        yield reader
+    except BaseException:
+        reader.stream.cancel()
+        raise
+    finally:
+        reader.close()
 
 
 async def _in_thread(call: Callable[[], _Result]) -> _Result:

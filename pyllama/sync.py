@@ -16,6 +16,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from pyllama.embeddings import (
+    Embeddings,
+    Ranked,
+    embeddings_body,
+    parse_embeddings,
+    parse_ranks,
+    rerank_body,
+)
 from pyllama.engine_base import EngineBase, stream_body, template_body
 from pyllama.errors import ClosedError
 from pyllama.loading import EngineHandle
@@ -117,6 +125,29 @@ class SyncEngine(EngineBase):
         core = self._running()
         body = stream_body("prompt", prompt if isinstance(prompt, str) else list(prompt), options)
         return self._submit(core.prepare_completion(body, "deltas"))
+
+    def embeddings(self, inputs: Sequence[str | Sequence[int]], **options: Any) -> Embeddings:
+        """Return one vector per text, or list of token ids: float32, shape (n_inputs, n_embd).
+
+        Needs an engine made with ``embeddings=True``, and ``pooling`` where the model names none. Vectors
+        have length 1 unless ``embd_normalize`` says otherwise.
+
+        Raises:
+            UnsupportedError: The engine was made for other requests.
+            InvalidRequestError, ContextLengthError, EngineBusyError, ClosedError: As for chat().
+        """
+        core = self._running()
+        body = embeddings_body(inputs, options)
+        return parse_embeddings(_whole(core, core.prepare_embeddings(body)))
+
+    def rerank(self, query: str, documents: Sequence[str], **options: Any) -> list[Ranked]:
+        """Return how well each document answers a query, the best first; ``top_n`` keeps so many.
+
+        Needs an engine made with ``reranking=True``; raises as embeddings().
+        """
+        core = self._running()
+        body = rerank_body(query, documents, options)
+        return parse_ranks(_whole(core, core.prepare_rerank(body)))
 
     def tokenize(self, text: str, *, add_special: bool = False, parse_special: bool = True) -> list[int]:
         """Return the token ids of a text; ``add_special`` puts the model's own around it."""
@@ -263,6 +294,30 @@ class SyncStream(StreamBase):
             self.close()
             raise
         return bool(self._new)
+
+
+def _whole(core: _llama.Engine, prepared: _llama.Prepared) -> bytes:
+    from pyllama._core import _llama
+
+    waker = _llama.Waker()
+    stream = core.submit(prepared, waker, 0)
+    answer, finished = b"", False
+    try:
+        while not finished:
+            waker.drain()  # before the read, so that what comes in between wakes again
+            chunk, _, finished = read_new(stream, len(answer))
+            answer += chunk
+            if not finished:
+                _wait_readable(waker.fd, None)
+    except BaseException:
+        stream.cancel()
+        raise
+    finally:
+        stream.unsubscribe(waker, 0)
+        waker.close()
+    if stream.error is not None:
+        raise stream.error
+    return answer
 
 
 def _wait_readable(fd: int, timeout: float | None) -> None:
