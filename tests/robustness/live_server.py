@@ -186,7 +186,7 @@ def read_response(client: socket.socket | PipelinedAnswers) -> tuple[int, bytes]
 
 
 class PipelinedAnswers:
-    """A connection on which several answers follow each other: one buffer for all, which no response closes."""
+    """A connection with several answers on it: one buffer for all, which no response closes."""
 
     def __init__(self, client: socket.socket) -> None:
         self._file = client.makefile("rb")
