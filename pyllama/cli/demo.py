@@ -47,7 +47,7 @@ async def _demo() -> None:
         if result is not None and not result.success:
             print(f"\n[reasoning_end: {result.message}]", flush=True)
         left_alone = f"Left alone, it takes {alone.usage.reasoning_tokens}: {alone.content}"
-        print(dim(f"\nIt thought for {n_thought} tokens. {left_alone}", sys.stdout), flush=True)
+        print("\n" + dim(f"It thought for {n_thought} tokens. {left_alone}", sys.stdout), flush=True)
 
 
 async def _read(stream: Stream, deltas: asyncio.Queue[Delta | None]) -> ControlResult | None:

@@ -33,24 +33,24 @@ def test_a_pipe_gets_plain_text() -> None:
 
 
 def test_a_terminal_shows_the_reasoning_dimmed() -> None:
-    terminal = Terminal("demo")
-    terminal.expect("applied at token ")
-    terminal.expect("Left alone")
-    # Each delta is dimmed by itself, and how the text falls into deltas depends on the machine.
-    assert "\x1b[2mThe" in terminal.raw.replace("\x1b[22m\x1b[2m", "")
-    assert terminal.end() == 0
+    with Terminal("demo") as terminal:
+        terminal.expect("applied at token ")
+        terminal.expect("Left alone")
+        # Each delta is dimmed by itself, and how the text falls into deltas depends on the machine.
+        assert "\x1b[2mThe" in terminal.raw.replace("\x1b[22m\x1b[2m", "")
+        assert terminal.end() == 0
 
 
 def test_no_color_is_respected() -> None:
-    terminal = Terminal("demo", NO_COLOR="1")
-    terminal.expect("Left alone")
-    assert "\x1b[" not in terminal.raw
-    assert terminal.end() == 0
+    with Terminal("demo", NO_COLOR="1") as terminal:
+        terminal.expect("Left alone")
+        assert "\x1b[" not in terminal.raw
+        assert terminal.end() == 0
 
 
 def test_ctrl_c_ends_it() -> None:
-    terminal = Terminal("demo")
-    terminal.expect("The user wants")
-    terminal.type("\x03")
-    assert terminal.end() == 130
-    assert "Traceback" not in terminal.seen
+    with Terminal("demo") as terminal:
+        terminal.expect("The user wants")
+        terminal.type("\x03")
+        assert terminal.end() == 130
+        assert "Traceback" not in terminal.seen
