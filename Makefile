@@ -14,7 +14,7 @@ PYTHON_CODE := $(wildcard pyllama tests bench examples) vendor/llama.cpp/fetch.p
 CXX_CODE = $(shell find csrc tests/csrc -name '*.h' -o -name '*.cpp' 2>/dev/null)
 CYTHON_CODE = $(shell find pyllama -name '*.pyx' -o -name '*.pxd' -o -name '*.pxi')
 
-.PHONY: help serve build develop test test-csrc test-python test-types fuzz fuzz-asan lint format bench bench-binding clean
+.PHONY: help serve build develop test test-csrc test-python test-types fuzz fuzz-asan lint format bench bench-binding bench-steering clean
 .DELETE_ON_ERROR:
 
 help:
@@ -26,6 +26,7 @@ help:
 	@echo 'make lint     ruff, mypy, cython-lint, clang-format;  make format applies what can be applied'
 	@echo 'make bench    compare with llama-server, built from the same tree (BENCH_ARGS=--help for more)'
 	@echo 'make bench-binding  compare a decode loop in Python with llama-bench'
+	@echo 'make bench-steering  compare ending the reasoning of a running generation with llama-server'
 	@echo 'make clean    remove what was built; $(VENV) and the fetched llama.cpp stay'
 
 # --- set-up ---
@@ -132,6 +133,9 @@ bench: build
 
 bench-binding: build
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m bench.binding $(BENCH_ARGS)
+
+bench-steering: build
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m bench.steering $(BENCH_ARGS)
 
 clean:
 	rm -rf build dist $(VENV)/.built
