@@ -22,6 +22,18 @@ if TYPE_CHECKING:
         Vocab,
         build_info,
     )
+    from pyllama.answer import (
+        Choice,
+        Completion,
+        ControlResult,
+        Delta,
+        Prefill,
+        Timings,
+        TokenLogprob,
+        ToolCall,
+        ToolCallDelta,
+        Usage,
+    )
     from pyllama.embeddings import Ranked
     from pyllama.engine import Engine
     from pyllama.errors import (
@@ -41,19 +53,7 @@ if TYPE_CHECKING:
     from pyllama.quantization import quantize
     from pyllama.records import ContextPerf, SamplerPerf, TokenAttr
     from pyllama.samplers import Candidates, Sampler
-    from pyllama.stream import (
-        Choice,
-        Completion,
-        ControlResult,
-        Delta,
-        Prefill,
-        Stream,
-        Timings,
-        TokenLogprob,
-        ToolCall,
-        ToolCallDelta,
-        Usage,
-    )
+    from pyllama.stream import Stream
     from pyllama.sync import SyncEngine, SyncStream
 
 __all__ = [
@@ -110,18 +110,18 @@ _SUBMODULES = ("errors", "logging", "models", "samplers")
 _SOURCES = {
     "Batch": _CORE,
     "Candidates": "pyllama.samplers",
-    "Choice": "pyllama.stream",
-    "Completion": "pyllama.stream",
+    "Choice": "pyllama.answer",
+    "Completion": "pyllama.answer",
     "Context": _CORE,
     "ContextPerf": "pyllama.records",
-    "ControlResult": "pyllama.stream",
-    "Delta": "pyllama.stream",
+    "ControlResult": "pyllama.answer",
+    "Delta": "pyllama.answer",
     "Engine": "pyllama.engine",
     "LogitsView": _CORE,
     "LoraAdapter": _CORE,
     "Memory": _CORE,
     "Model": _CORE,
-    "Prefill": "pyllama.stream",
+    "Prefill": "pyllama.answer",
     "Ranked": "pyllama.embeddings",
     "Sampler": "pyllama.samplers",
     "SamplerChain": _CORE,
@@ -129,12 +129,12 @@ _SOURCES = {
     "Stream": "pyllama.stream",
     "SyncEngine": "pyllama.sync",
     "SyncStream": "pyllama.sync",
-    "Timings": "pyllama.stream",
+    "Timings": "pyllama.answer",
     "TokenAttr": "pyllama.records",
-    "TokenLogprob": "pyllama.stream",
-    "ToolCall": "pyllama.stream",
-    "ToolCallDelta": "pyllama.stream",
-    "Usage": "pyllama.stream",
+    "TokenLogprob": "pyllama.answer",
+    "ToolCall": "pyllama.answer",
+    "ToolCallDelta": "pyllama.answer",
+    "Usage": "pyllama.answer",
     "Vocab": _CORE,
     "build_info": _CORE,
     "quantize": "pyllama.quantization",

@@ -16,6 +16,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from pyllama.answer import Completion, ControlResult, Delta
+from pyllama.deltas import collect, control_request, parse_control
 from pyllama.embeddings import (
     Embeddings,
     Ranked,
@@ -28,15 +30,7 @@ from pyllama.engine_base import EngineBase, stream_body, template_body
 from pyllama.errors import ClosedError
 from pyllama.loading import EngineHandle
 from pyllama.loop import read_new
-from pyllama.stream import (
-    Completion,
-    ControlResult,
-    Delta,
-    StreamBase,
-    _collect,
-    control_request,
-    parse_control,
-)
+from pyllama.stream import StreamBase
 
 if TYPE_CHECKING:
     from pyllama._core import _llama
@@ -138,7 +132,7 @@ class SyncEngine(EngineBase):
         """
         core = self._running()
         body = embeddings_body(inputs, options)
-        return parse_embeddings(_whole(core, core.prepare_embeddings(body)))
+        return parse_embeddings(_Reader(core, core.prepare_embeddings(body)).whole())
 
     def rerank(self, query: str, documents: Sequence[str], **options: Any) -> list[Ranked]:
         """Return how well each document answers a query, the best first; ``top_n`` keeps so many.
@@ -147,7 +141,7 @@ class SyncEngine(EngineBase):
         """
         core = self._running()
         body = rerank_body(query, documents, options)
-        return parse_ranks(_whole(core, core.prepare_rerank(body)))
+        return parse_ranks(_Reader(core, core.prepare_rerank(body)).whole())
 
     def tokenize(self, text: str, *, add_special: bool = False, parse_special: bool = True) -> list[int]:
         """Return the token ids of a text; ``add_special`` puts the model's own around it."""
@@ -175,11 +169,57 @@ class SyncEngine(EngineBase):
         return self._running().slots()
 
     def _submit(self, prepared: _llama.Prepared) -> SyncStream:
+        n_prompt_tokens = prepared.n_prompt_tokens
+        return SyncStream(_Reader(self._running(), prepared), n_prompt_tokens)
+
+
+class _Reader:
+    """The bytes of one stream, for one thread that waits for them."""
+
+    def __init__(self, core: _llama.Engine, prepared: _llama.Prepared) -> None:
         from pyllama._core import _llama
 
-        waker = _llama.Waker()
-        n_prompt_tokens = prepared.n_prompt_tokens
-        return SyncStream(self._running().submit(prepared, waker, 0), waker, n_prompt_tokens)
+        self._waker = _llama.Waker()
+        self._offset = 0
+        self.closed = False
+        self.finished = False
+        self.stream = core.submit(prepared, self._waker, 0)
+
+    def fileno(self) -> int:
+        return self._waker.fd
+
+    def read(self) -> bytes:
+        """Return what is new, perhaps nothing. Never waits."""
+        self._waker.drain()  # before the read, so that what comes in between wakes again
+        data, self._offset, self.finished = read_new(self.stream, self._offset)
+        return data
+
+    def wait(self, timeout: float | None) -> None:
+        """Return when there is something to read, or the time is over."""
+        _wait_readable(self._waker.fd, timeout)
+
+    def whole(self) -> bytes:
+        """Return all of it, and close; leaving early cancels the request."""
+        chunks: list[bytes] = []
+        try:
+            while not self.finished:
+                chunks.append(self.read())
+                if not self.finished:
+                    self.wait(None)
+        finally:
+            self.close()
+        if self.stream.error is not None:
+            raise self.stream.error
+        return b"".join(chunks)
+
+    def close(self) -> None:
+        """Cancel a request that still runs, and end the subscription; idempotent."""
+        if not self.closed:
+            self.closed = True
+            if self.stream.state != "finished":
+                self.stream.cancel()
+            self.stream.unsubscribe(self._waker, 0)
+            self._waker.close()
 
 
 class SyncStream(StreamBase):
@@ -189,11 +229,9 @@ class SyncStream(StreamBase):
     token; so does dropping the stream. For one thread at a time, but for cancel().
     """
 
-    def __init__(self, stream: _llama.Stream, waker: _llama.Waker, n_prompt_tokens: int) -> None:
-        super().__init__(stream, n_prompt_tokens)
-        self._waker: _llama.Waker | None = waker
-        self._offset = 0
-        self._finished = False
+    def __init__(self, reader: _Reader, n_prompt_tokens: int) -> None:
+        super().__init__(reader.stream, n_prompt_tokens)
+        self._reader = reader
 
     def __iter__(self) -> Iterator[Delta]:
         try:
@@ -217,7 +255,7 @@ class SyncStream(StreamBase):
     @property
     def finished(self) -> bool:
         """Whether everything was read, or the stream is closed."""
-        return self._waker is None or (self._finished and not self._new)
+        return self._reader.closed or (self._reader.finished and not self._new)
 
     def fileno(self) -> int:
         """Return the descriptor that becomes readable when read() has something.
@@ -225,9 +263,9 @@ class SyncStream(StreamBase):
         Raises:
             ClosedError: The stream is closed.
         """
-        if self._waker is None:
+        if self._reader.closed:
             raise ClosedError("the stream is closed")
-        return self._waker.fd
+        return self._reader.fileno()
 
     def result(self) -> Completion:
         """Return the whole answer: wait for what is missing, and put it together with what was iterated.
@@ -237,7 +275,7 @@ class SyncStream(StreamBase):
         """
         while self._wait(None):
             self._take()
-        return _collect(self.id, self._seen)
+        return collect(self.id, self._seen)
 
     def control(self, action: str, **fields: Any) -> ControlResult:
         """Steer the request while it runs, as Stream.control does; any thread may call it."""
@@ -255,11 +293,7 @@ class SyncStream(StreamBase):
 
     def close(self) -> None:
         """Cancel the request if it still runs, and let go of the stream; idempotent."""
-        self._cancel_unfinished()
-        waker, self._waker = self._waker, None
-        if waker is not None:
-            self._stream.unsubscribe(waker, 0)
-            waker.close()
+        self._reader.close()
 
     def __enter__(self) -> Self:
         return self
@@ -273,51 +307,26 @@ class SyncStream(StreamBase):
         self.close()
 
     def __del__(self) -> None:
-        if hasattr(self, "_waker"):
+        if hasattr(self, "_reader"):
             self.close()
 
     def _wait(self, timeout: float | None) -> bool:
+        reader = self._reader
         deadline = None if timeout is None else time.monotonic() + timeout
         try:
-            while not self._new and not self._finished and self._waker is not None:
-                self._waker.drain()  # before the read, so that what comes in between wakes again
-                chunk, self._offset, self._finished = read_new(self._stream, self._offset)
-                self._add(chunk)
-                if not self._new and not self._finished:
+            while not self._new and not reader.finished and not reader.closed:
+                self._add(reader.read())
+                if not self._new and not reader.finished:
                     left = None if deadline is None else deadline - time.monotonic()
                     if left is not None and left <= 0:
                         return False
-                    _wait_readable(self._waker.fd, left)
-            if not self._new and self._waker is not None:
+                    reader.wait(left)
+            if not self._new and not reader.closed:
                 self._raise_error()
         except BaseException:
             self.close()
             raise
         return bool(self._new)
-
-
-def _whole(core: _llama.Engine, prepared: _llama.Prepared) -> bytes:
-    from pyllama._core import _llama
-
-    waker = _llama.Waker()
-    stream = core.submit(prepared, waker, 0)
-    answer, finished = b"", False
-    try:
-        while not finished:
-            waker.drain()  # before the read, so that what comes in between wakes again
-            chunk, _, finished = read_new(stream, len(answer))
-            answer += chunk
-            if not finished:
-                _wait_readable(waker.fd, None)
-    except BaseException:
-        stream.cancel()
-        raise
-    finally:
-        stream.unsubscribe(waker, 0)
-        waker.close()
-    if stream.error is not None:
-        raise stream.error
-    return answer
 
 
 def _wait_readable(fd: int, timeout: float | None) -> None:

@@ -9,11 +9,11 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from pyllama.answer import Completion, Delta
 from pyllama.cli.keys import Keys
 from pyllama.cli.session import HeldLog, guarded, open_engine, take_option
 from pyllama.cli.terminal import AnswerWriter, Bar, can_move_cursor, dim, printable
 from pyllama.errors import PyllamaError
-from pyllama.stream import Completion, Delta
 from pyllama.sync import SyncEngine, SyncStream
 
 __all__ = ["run"]

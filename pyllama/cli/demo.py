@@ -6,10 +6,11 @@ import asyncio
 import sys
 from typing import Final
 
+from pyllama.answer import ControlResult, Delta
 from pyllama.cli.session import guarded
 from pyllama.cli.terminal import AnswerWriter, can_move_cursor, dim
 from pyllama.engine import Engine
-from pyllama.stream import ControlResult, Delta, Stream
+from pyllama.stream import Stream
 
 __all__ = ["run"]
 

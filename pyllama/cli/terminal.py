@@ -8,7 +8,7 @@ import time
 import unicodedata
 from typing import TextIO
 
-from pyllama.stream import Delta
+from pyllama.answer import Delta
 
 __all__ = ["AnswerWriter", "Bar", "can_move_cursor", "cells", "dim", "has_style", "printable"]
 

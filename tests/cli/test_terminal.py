@@ -11,9 +11,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from pyllama.answer import Delta
 from pyllama.cli import terminal
 from pyllama.cli.terminal import AnswerWriter, Bar, cells, printable
-from pyllama.stream import Delta
 
 
 @pytest.fixture

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from pyllama.answer import ControlResult, Delta
 from pyllama.engine import Engine
 from pyllama.errors import ClosedError, EngineBusyError, InvalidRequestError, UnsupportedError
-from pyllama.stream import ControlResult, Delta, Stream
+from pyllama.stream import Stream
 from pyllama.sync import SyncEngine
 
 pytestmark = pytest.mark.anyio

@@ -11,8 +11,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pyllama.answer import Completion, ControlResult, Delta
 from pyllama.engine import Engine
-from pyllama.stream import Completion, ControlResult, Delta, Stream
+from pyllama.stream import Stream
 
 QUESTIONS = ("What is 17 + 25?", "What is 61 + 18?", "What is 44 + 39?")
 MAX_PAUSED = 2

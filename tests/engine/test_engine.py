@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from pyllama import samplers
+from pyllama.answer import Completion
 from pyllama.engine import Engine
 from pyllama.engine_base import to_argv
 from pyllama.errors import ClosedError, ContextLengthError, InvalidRequestError, ModelLoadError
-from pyllama.stream import Completion
 
 pytestmark = pytest.mark.anyio
 

@@ -9,9 +9,10 @@ from contextlib import aclosing
 import anyio
 import pytest
 
+from pyllama.answer import Delta, Prefill
 from pyllama.engine import Engine
 from pyllama.errors import EngineError, InvalidRequestError
-from pyllama.stream import Delta, Prefill, Stream
+from pyllama.stream import Stream
 
 pytestmark = pytest.mark.anyio
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from pyllama._core import _llama
+from pyllama.answer import Completion
 from pyllama.engine import Engine
 from pyllama.errors import InvalidRequestError
 from pyllama.models import demo_model_path
-from pyllama.stream import Completion
 
 pytestmark = pytest.mark.anyio
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pyllama import Engine
-from pyllama.stream import Choice, Completion
+from pyllama.answer import Choice, Completion
 
 pytestmark = pytest.mark.anyio
 

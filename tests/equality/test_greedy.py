@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from pyllama import Batch, Context, Engine, Model
+from pyllama.answer import Choice, Completion, Delta
 from pyllama.models import demo_model_path
-from pyllama.stream import Choice, Completion, Delta, Stream
+from pyllama.stream import Stream
 
 pytestmark = pytest.mark.anyio
 
