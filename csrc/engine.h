@@ -27,23 +27,10 @@
 #include "scheduler.h"
 #include "server_params.h"
 #include "slot.h"
+#include "slot_info.h"
 #include "thread.h"
 
 namespace pyllama {
-
-struct slot_info {
-    int32_t id = 0;
-    bool busy = false;
-    std::string state;
-    std::string request_id;
-    int32_t choice = 0;
-    int32_t n_ctx = 0;
-    int32_t n_prompt = 0;
-    int32_t n_prompt_cached = 0;
-    int32_t n_decoded = 0;
-    int32_t n_cached = 0;  // tokens the slot's sequence holds
-    std::string params;    // JSON object of the running request's sampling parameters
-};
 
 // What a caller holds of a submitted request.
 struct submitted {
@@ -97,17 +84,36 @@ class engine {
         const float * row;
     };
 
-    // engine.cpp: the thread and the queue
+    // A request in the queue, with all its choices.
+    struct queued_request {
+        std::unique_ptr<generation> leader;
+        size_t n_overtaken = 0;  // requests that came later and have got a slot before this one
+    };
+
+    // engine.cpp: the thread
     void run(std::promise<void> & ready);
     void make_slots();
     bool wait_for_work();
     void step();
     void drain();
     void drain_submissions();
-    void drop_ended();
+    void recover(const error & reason);
+    void count_running();
+
+    // engine_submit.cpp: the callers' side, and how many slots are waited for
     void enter_queue(size_t n);
     void left_queue(size_t n);
-    void recover(const error & reason);
+    void poke();
+
+    // engine_ends.cpp: how requests end
+    void drop_ended();
+    void release(slot & target);
+    void finish(slot & target, finish_reason reason);
+    void fail(slot & target, const error & reason);
+    void finish(generation & ended, finish_reason reason);
+    void fail(generation & ended, const error & reason);
+    void count_end(const generation & ended);
+    void fail_all(const error & reason);
 
     // engine_control.cpp: controls of running and queued requests
     void apply_controls();
@@ -140,8 +146,8 @@ class engine {
         for (const slot & each : slots_) {
             with_followers(each.running);
         }
-        for (const auto & waiting : queue_) {
-            with_followers(waiting);
+        for (const queued_request & waiting : queue_) {
+            with_followers(waiting.leader);
         }
     }
 
@@ -181,16 +187,6 @@ class engine {
     void fork(slot & leader, const float * row, std::vector<ready_slot> & ready);
     void take_row(slot & target, const float * row, std::vector<ready_slot> & ready);
 
-    void release(slot & target);
-    void finish(slot & target, finish_reason reason);
-    void fail(slot & target, const error & reason);
-    void finish(generation & ended, finish_reason reason);
-    void fail(generation & ended, const error & reason);
-    void count_end(const generation & ended);
-    void fail_all(const error & reason);
-    void count_running();
-    slot_info describe(const slot & target) const;
-
     std::shared_ptr<const model> model_;
     server_params params_;
     decoder_factory make_decoder_;
@@ -217,7 +213,7 @@ class engine {
     std::unique_ptr<decoder> decoder_;
     std::unique_ptr<scheduler> scheduler_;
     std::vector<slot> slots_;
-    std::deque<std::unique_ptr<generation>> queue_;
+    std::deque<queued_request> queue_;
     std::deque<std::unique_ptr<embedding_task>> embeddings_;
     bool embedded_last_ = false;  // the step before this one made embeddings
     bool resting_ = false;        // the last step found nothing that could be decoded

@@ -10,19 +10,19 @@ namespace pyllama {
 // slot is passed by the others. One that needs several slots is passed by as many others as there are slots; then what
 // becomes idle is kept for it.
 void engine::admit() {
-    generation * passed = nullptr;  // the first of the queue that waits for several slots
+    queued_request * passed = nullptr;  // the first of the queue that waits for several slots
     for (auto it = queue_.begin(); it != queue_.end();) {
         if (passed != nullptr && passed->n_overtaken >= slots_.size()) {
             return;
         }
-        generation & next = **it;
+        generation & next = *it->leader;
         if (next.rests()) {
             ++it;  // it keeps its place
             continue;
         }
         slot * target = choose_slot(next);
         if (target == nullptr) {
-            passed = passed == nullptr && !next.followers().empty() ? &next : passed;
+            passed = passed == nullptr && !next.followers().empty() ? &*it : passed;
             ++it;
             continue;
         }
@@ -38,7 +38,7 @@ void engine::admit() {
             passed->n_overtaken++;
         }
         left_queue(static_cast<size_t>(next.n_slots_needed()));
-        assign(*target, std::move(*it));
+        assign(*target, std::move(it->leader));
         it = queue_.erase(it);
     }
 }
@@ -184,7 +184,7 @@ void engine::park(slot & victim) {
     metrics_.n_parked++;
     metrics_.n_queued += parked->n_slots_needed();
     const auto n_needed = static_cast<size_t>(parked->n_slots_needed());
-    queue_.push_front(std::move(parked));
+    queue_.push_front({std::move(parked)});
     const std::lock_guard<std::mutex> lock(mutex_);
     n_waiting_ += n_needed;
 }

@@ -1,31 +1,11 @@
 #include "generation.h"
 
 #include <algorithm>
-#include <iterator>
 #include <utility>
 
 #include "sampler_chain.h"
 
 namespace pyllama {
-
-namespace {
-
-double milliseconds(generation::clock::duration duration) {
-    return std::chrono::duration<double, std::milli>(duration).count();
-}
-
-generation_params params_beside(generation_params params, int32_t n) {
-    params.sampling.seed += static_cast<uint32_t>(n);
-    params.return_progress = false;  // the leader tells it
-    return params;
-}
-
-generation_params params_of_prompt(generation_params params, const further_prompt & prompt) {
-    params.reasoning.open = prompt.reasoning_open;
-    return params;
-}
-
-}  // namespace
 
 generation::generation(std::shared_ptr<const model> model, prepared_request && prepared, size_t stream_capacity,
                        int32_t n_ctx_slot)
@@ -45,76 +25,8 @@ generation::generation(std::shared_ptr<const model> model, prepared_request && p
     end_if_due(nullptr);  // a budget of nothing, and a prompt that opens a block
 }
 
-generation::generation(const generation & leader, int32_t n)
-    : model_(leader.model_),
-      id_(leader.id_),
-      choice_(leader.choice_ + n),
-      params_(params_beside(leader.params_, n)),
-      tokens_(leader.tokens_.begin(), leader.tokens_.begin() + leader.n_prompt_),
-      n_prompt_(leader.n_prompt_),
-      n_ctx_slot_(leader.n_ctx_slot_),
-      sampler_(model_->vocab(), params_),
-      indent_(params_.n_indent),
-      hold_(params_.stop),
-      channel_(leader.channel_),
-      control_(std::make_shared<generation_control>(leader.control_->opted_in(), leader.control_->owner(),
-                                                    leader.control_->group)) {
-    ++control_->group->n_open;
-    show_params();
-    end_if_due(nullptr);
-}
-
-generation::generation(const generation & first, int32_t choice, const further_prompt & prompt)
-    : model_(first.model_),
-      id_(first.id_),
-      choice_(choice),
-      params_(params_of_prompt(params_beside(first.params_, 0), prompt)),
-      tokens_(prompt.tokens),
-      n_prompt_(static_cast<int32_t>(tokens_.size())),
-      n_ctx_slot_(first.n_ctx_slot_),
-      sampler_(model_->vocab(), params_),
-      indent_(params_.n_indent),
-      hold_(params_.stop),
-      channel_(first.channel_),
-      control_(std::make_shared<generation_control>(first.control_->opted_in(), first.control_->owner(),
-                                                    first.control_->group)) {
-    ++control_->group->n_open;
-    show_params();
-    end_if_due(nullptr);
-}
-
-std::unique_ptr<generation> generation::take_follower() {
-    std::unique_ptr<generation> next = std::move(followers_.front());
-    followers_.erase(followers_.begin());
-    return next;
-}
-
-std::vector<std::unique_ptr<generation>> generation::take_ended_followers() {
-    const auto first = std::stable_partition(followers_.begin(), followers_.end(),
-                                             [](const auto & follower) { return !follower->reason(); });
-    std::vector<std::unique_ptr<generation>> ended(std::make_move_iterator(first),
-                                                   std::make_move_iterator(followers_.end()));
-    followers_.erase(first, followers_.end());
-    return ended;
-}
-
-std::unique_ptr<generation> generation::hand_over(renderer & render) {
-    if (followers_.empty()) {
-        return nullptr;
-    }
-    std::unique_ptr<generation> next = take_follower();
-    next->followers_ = std::move(followers_);
-    next->n_overtaken = n_overtaken;
-    next->id_slot_ = id_slot_;
-    if (started_) {
-        next->start_from(*this, render);
-    }
-    return next;
-}
-
-bool generation::rests() const {
-    return paused() &&
-           std::all_of(followers_.begin(), followers_.end(), [](const auto & each) { return each->paused(); });
+double generation::milliseconds(clock::duration duration) {
+    return std::chrono::duration<double, std::milli>(duration).count();
 }
 
 // Callers' threads see them by the control, and build changes upon them.
@@ -122,32 +34,6 @@ void generation::show_params() {
     if (control_->opted_in()) {
         control_->params = std::make_shared<generation_params>(params_);
     }
-}
-
-void generation::start(renderer & render, int32_t n_cached) {
-    if (started_) {
-        return;
-    }
-    started_ = true;
-    started_at_ = clock::now();
-    timings_.n_cached = std::min(n_cached, n_prompt_);
-    if (channel_->push_start()) {
-        render.mark(channel_);
-    }
-    release(early_notes_, render);
-    tell_progress(render);
-}
-
-void generation::note(control_note && note, renderer & render) {
-    piece marked;
-    marked.control = std::make_unique<control_note>(std::move(note));
-    if (!started_) {
-        early_notes_.push_back(std::move(marked));
-        return;
-    }
-    std::vector<piece> pieces;
-    hold_.add_note(std::move(marked), pieces);
-    release(pieces, render);
 }
 
 void generation::change_sampling(sampling_change & change, renderer & render) {
@@ -170,39 +56,6 @@ void generation::cut(renderer & render) {
     cut_ = true;
     reason_ = finish_reason::stop;
     flush(render);
-}
-
-void generation::flush(renderer & render) {
-    std::vector<piece> pieces;
-    hold_.flush(pieces);
-    release(pieces, render);
-}
-
-void generation::start_from(const generation & leader, renderer & render) {
-    started_ = true;
-    started_at_ = leader.started_at_;
-    timings_ = leader.timings_;
-    release(early_notes_, render);
-}
-
-void generation::note_prefill(int32_t n, renderer & render) {
-    timings_.n_prompt += n;
-    tell_progress(render);
-}
-
-void generation::tell_progress(renderer & render) {
-    if (!params_.return_progress || sampled_any_) {
-        return;
-    }
-    prefill_progress progress;
-    progress.n_total = n_prompt_;
-    progress.n_cached = timings_.n_cached;
-    // A parked prompt is decoded again: no more than all of it.
-    progress.n_processed = std::min(timings_.n_cached + timings_.n_prompt, n_prompt_);
-    progress.elapsed_ms = milliseconds(clock::now() - started_at_);
-    if (channel_->push_progress(progress)) {
-        render.mark(channel_);
-    }
 }
 
 void generation::sample(const float * row) {
@@ -293,67 +146,6 @@ bool generation::advance(renderer & render) {
         end_if_due(&render);
     }
     return !reason_;
-}
-
-void generation::release(std::vector<piece> & pieces, renderer & render) {
-    bool was_clean = false;
-    size_t n_notes = 0;
-    for (auto & next : pieces) {
-        n_notes += next.control ? 1 : 0;
-        next.choice = choice_;
-        was_clean = channel_->push(std::move(next)) || was_clean;
-    }
-    if (was_clean) {
-        render.mark(channel_);
-    }
-    pieces.clear();
-    if (n_notes > 0) {
-        control_->settle(n_notes);
-    }
-}
-
-void generation::finish(finish_reason reason, renderer & render) {
-    reason_ = reason;
-    refuse_end("the answer has ended");
-    release(early_notes_, render);
-    release(early_, render);
-    flush(render);
-    control_->close();
-    generation_result ended = result();
-    ended.reason = reason;
-    ended.cut = cut_;
-    ended.stop_string = std::move(stop_string_);
-    ended.truncated = truncated_;
-    if (channel_->push_finish(std::move(ended))) {
-        render.mark(channel_);
-    }
-}
-
-void generation::fail(error reason, renderer & render) {
-    failure_ = reason;
-    refuse_end("the completion has failed");
-    control_->close();
-    generation_result ended = result();
-    ended.failure = std::move(reason);
-    if (channel_->push_finish(std::move(ended))) {
-        render.mark(channel_);
-    }
-}
-
-void generation::fail_request(const error & reason, renderer & render) {
-    if (channel_->push_failure(error(reason))) {
-        render.mark(channel_);
-    }
-}
-
-generation_result generation::result() const {
-    generation_result result;
-    result.choice = choice_;
-    result.n_prompt_tokens = n_prompt_;
-    result.n_reasoning_tokens = sampler_.reasoning().n_tokens();
-    result.id_slot = id_slot_;
-    result.timings = timings_;
-    return result;
 }
 
 }  // namespace pyllama

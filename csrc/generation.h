@@ -132,13 +132,12 @@ class generation {
     // Ends the whole request's stream; every choice still gets its fail().
     void fail_request(const error & reason, renderer & render);
 
-    size_t n_overtaken = 0;  // requests that came later and have got a slot before this one, for the queue
-
     const generation_timings & timings() const { return timings_; }
     std::optional<finish_reason> reason() const { return reason_; }
     const std::optional<error> & failure() const { return failure_; }
 
   private:
+    static double milliseconds(clock::duration duration);
     std::string text_of(llama_token token) const;
     bool limit_reached();
 
@@ -149,8 +148,10 @@ class generation {
     int32_t n_room() const;
     void settle(const force_result & result);
     void refuse_end(std::string message);
-    void tell_progress(renderer & render);
     void show_params();
+
+    // generation_output.cpp
+    void tell_progress(renderer & render);
     void flush(renderer & render);
     void release(std::vector<piece> & pieces, renderer & render);
 

@@ -1,0 +1,28 @@
+// What /slots and tests see of a slot.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace pyllama {
+
+struct slot;
+
+struct slot_info {
+    int32_t id = 0;
+    bool busy = false;
+    std::string state;
+    std::string request_id;
+    int32_t choice = 0;
+    int32_t n_ctx = 0;
+    int32_t n_prompt = 0;
+    int32_t n_prompt_cached = 0;
+    int32_t n_decoded = 0;
+    int32_t n_cached = 0;  // tokens the slot's sequence holds
+    std::string params;    // JSON object of the running request's sampling parameters
+};
+
+// n_ctx: tokens that prompt and answer may have together. Engine thread.
+slot_info describe(const slot & target, int32_t n_ctx);
+
+}  // namespace pyllama
