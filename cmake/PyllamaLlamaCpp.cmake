@@ -41,6 +41,16 @@ set_source_files_properties("${_common}/arg.cpp"
   PROPERTIES COMPILE_OPTIONS "-include;${CMAKE_CURRENT_SOURCE_DIR}/csrc/exit_shim.h"
              OBJECT_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/csrc/exit_shim.h")
 
+# GCC's own description of an instruction is wrong (csrc/amx_shim.h). One target, or one per CPU variant.
+foreach(_target IN LISTS GGML_AVAILABLE_BACKENDS)
+  if(_target MATCHES "^ggml-cpu")
+    set_source_files_properties("${PYLLAMA_LLAMA_CPP_TREE}/ggml/src/ggml-cpu/amx/mmq.cpp"
+      TARGET_DIRECTORY ${_target}
+      PROPERTIES COMPILE_OPTIONS "-include;${CMAKE_CURRENT_SOURCE_DIR}/csrc/amx_shim.h"
+                 OBJECT_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/csrc/amx_shim.h")
+  endif()
+endforeach()
+
 # llama.cpp's own logic under a sanitizer, for random calls from Python (make fuzz-asan). The models' graphs and ggml's
 # kernels stay as they are in a release, so that ccache has them.
 if(PYLLAMA_SANITIZE_LLAMA)
