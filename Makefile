@@ -14,12 +14,13 @@ PYTHON_CODE := $(wildcard pyllama tests bench examples) vendor/llama.cpp/fetch.p
 CXX_CODE = $(shell find csrc tests/csrc -name '*.h' -o -name '*.cpp' 2>/dev/null)
 CYTHON_CODE = $(shell find pyllama -name '*.pyx' -o -name '*.pxd' -o -name '*.pxi')
 
-.PHONY: help serve build develop test test-csrc test-python test-types fuzz fuzz-asan lint format bench bench-binding bench-steering clean
+.PHONY: help serve build develop test test-csrc test-python test-types conformance fuzz fuzz-asan lint format bench bench-binding bench-steering clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo 'make serve    build, and serve the bundled model on http://$(HOST):$(PORT) (PORT=8081 for another port)'
 	@echo 'make test     build, and run every test, type check and lint'
+	@echo 'make conformance  llama-server'\''s own test suite against pyllama-server, where it is at hand ($(CONFORMANCE))'
 	@echo 'make build    build and install into $(VENV)'
 	@echo 'make develop  the same, editable: Python files are used from here'
 	@echo 'make fuzz     random calls of the low-level API (FUZZ_EXAMPLES=$(FUZZ_EXAMPLES)); make fuzz-asan under AddressSanitizer'
@@ -93,6 +94,13 @@ test-python: build
 
 test-types: build
 	$(BIN)/stubtest --ignore-unused-allowlist pyllama._core._llama $(addprefix --allowlist ,$(wildcard tests/typing/*allowlist*))
+
+# Takes some minutes: five for the whole suite on two cores. CONFORMANCE_ARGS="--files test_basic" runs a part.
+CONFORMANCE ?= ../shared/conformance
+
+conformance: build
+	@$(BIN)/python tests/conformance/conformance.py --suite "$(CONFORMANCE)" --work build/conformance \
+	  --server $(BIN)/pyllama-server $(CONFORMANCE_ARGS)
 
 # Random calls in child processes: none of them may end one.
 FUZZ_EXAMPLES ?= 20000
