@@ -32,6 +32,8 @@ FLAGS: dict[str, str] = {
     "LLAMA_BUILD_TOOLS": "ON",
     "LLAMA_BUILD_SERVER": "ON",
     "MTMD_VIDEO": "OFF",
+    # Without it a quantised model ends the process on a CPU with AMX (see there); a no-op elsewhere.
+    "CMAKE_CXX_FLAGS": f"-include {ROOT / 'csrc/amx_shim.h'}",
 }
 
 

@@ -213,6 +213,15 @@ async def test_body_over_the_limit(announced: bool) -> None:
         await call.end()
 
 
+@pytest.mark.parametrize(("size", "status"), [(1000, 400), (1001, 413)])
+async def test_body_at_the_limit(size: int, status: int) -> None:
+    async with serving(max_body_bytes=1000) as client:
+        call = client.call("POST", CHAT, {"transfer-encoding": "chunked"})
+        call.give(b"x" * size)
+        await call.end()
+        assert call.status == status
+
+
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff\xfe", b"17"])
 async def test_bad_bodies(body: bytes) -> None:
     async with serving() as client:

@@ -6,6 +6,7 @@ import pytest
 from asgi import Client, serving
 from fake_core import Engine
 
+from pyllama.server.routes import all_routes
 from pyllama.server.settings import Settings
 from pyllama.server.state import ServerState
 
@@ -64,6 +65,18 @@ async def test_health_is_public_and_unknown_paths_are_not() -> None:
         assert (await client.get("/llm/health")).status == 200
         assert (await client.get("/nowhere")).status == 401
         assert (await client.get("/nowhere", KEY)).status == 404
+
+
+async def test_every_route_but_health_needs_a_key() -> None:
+    async with serving(api_keys=("right",), endpoint_metrics=True, endpoint_props=True) as client:
+        open_paths = set()
+        for route in all_routes(ServerState(Settings())):
+            for method in route.methods or ():
+                call = await client.call(method, route.path).end()
+                assert call.status in (200, 401), route.path
+                if call.status == 200:
+                    open_paths.add(route.path)
+        assert open_paths == {"/health", "/v1/health"}
 
 
 async def test_api_prefix() -> None:
