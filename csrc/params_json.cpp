@@ -45,6 +45,10 @@ std::string params_json(const server_params & params) {
         {"pause_timeout", params.pause_timeout},
         {"max_paused", params.max_paused},
         {"stream_buffer_bytes", params.stream_buffer_bytes},
+        {"max_sockets", params.max_sockets},
+        {"max_socket_requests", params.max_socket_requests},
+        {"max_socket_message", params.max_socket_message},
+        {"queue_timeout", params.queue_timeout},
     };
     return json.dump_safe();
 }

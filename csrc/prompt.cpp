@@ -17,6 +17,7 @@
 #include "writer_deltas.h"
 #include "writer_openai_body.h"
 #include "writer_openai_stream.h"
+#include "writer_paddler.h"
 #include "writer_verbose.h"
 
 namespace pyllama {
@@ -112,7 +113,7 @@ std::unique_ptr<frame_writer> make_writer(const std::shared_ptr<const model> & m
     format.loaded_model = model;
     chat_parser_options options;
     options.echo = request.echo;
-    options.incremental = dialect == dialect::deltas || request.stream;
+    options.incremental = always_streams(dialect) || request.stream;
     options.continued = continued;
     std::vector<chat_parser> parsers;
     for (int32_t i = 0; i < request.n_choices; ++i) {
@@ -120,6 +121,9 @@ std::unique_ptr<frame_writer> make_writer(const std::shared_ptr<const model> & m
     }
     if (dialect == dialect::deltas) {
         return std::make_unique<writer_deltas>(std::move(format), std::move(parsers));
+    }
+    if (dialect == dialect::paddler) {
+        return std::make_unique<writer_paddler>(std::move(format), std::move(parsers), request.parse_tool_calls);
     }
     std::unique_ptr<frame_writer> writer;
     if (request.stream) {
@@ -168,11 +172,11 @@ prepared_request prepare(const std::shared_ptr<const model> & model, chat_reques
     prepared_request prepared;
     prepared.tokens = tokenize_prompt(*model, session.prompt() + continued, limits.n_ctx_slot);
     prepared.id = "chatcmpl-" + random_id();
-    prepared.stream = request.stream;
+    prepared.stream = request.stream || dialect == dialect::paddler;
     prepared.n_choices = request.n_choices;
 
     generation_params & params = prepared.params;
-    take_settings(*model, request, limits, request.stream || dialect == dialect::deltas, params);
+    take_settings(*model, request, limits, request.stream || always_streams(dialect), params);
     set_grammar(*model, request, session, params.sampling);
     params.sampling.generation_prompt += continued;
     params.reasoning = make_reasoning_params(*model, tags_of(request, session), request.reasoning);
@@ -190,6 +194,7 @@ prepared_request prepare_chat(const std::shared_ptr<const model> & model, std::s
                               const prompt_limits & limits) {
     chat_request request = parse_chat_request(*model, body);
     check_choices(request, limits);
+    require_one_answer(dialect, request.n_choices, request.choices_field);
     prepared_request prepared;
     const size_t n_unbroken = check_texts(*model, request, limits.n_ctx_slot);
     with_stack_for(n_unbroken, [&] { prepared = prepare(model, request, dialect, limits); });

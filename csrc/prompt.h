@@ -36,10 +36,16 @@ struct generation_params {
 };
 
 enum class dialect {
-    native,  // llama-server's own completion: raw completions only
-    openai,  // server-sent events when the request streams, else one JSON body
-    deltas,  // newline-delimited JSON, one delta a line: the in-process API
+    native,   // llama-server's own completion: raw completions only
+    openai,   // server-sent events when the request streams, else one JSON body
+    deltas,   // newline-delimited JSON, one delta a line: the in-process API
+    paddler,  // Paddler's tokens, one a line, of one answer
 };
+
+// Whose answers are streams, whatever the request says.
+inline bool always_streams(dialect which) {
+    return which == dialect::deltas || which == dialect::paddler;
+}
 
 struct embedding_results;
 

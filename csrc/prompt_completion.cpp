@@ -13,6 +13,7 @@
 #include "writer_deltas.h"
 #include "writer_native_body.h"
 #include "writer_native_stream.h"
+#include "writer_paddler.h"
 #include "writer_verbose.h"
 
 namespace pyllama {
@@ -28,12 +29,15 @@ std::unique_ptr<frame_writer> make_writer(const std::shared_ptr<const model> & m
     format.logprobs = request.n_logprobs >= 0;
     format.timings_per_token = prepared.params.timings_per_token;
     format.loaded_model = model;
-    if (dialect == dialect::deltas) {
+    if (always_streams(dialect)) {
         chat_parser_options options;
         options.plain = true;
         std::vector<chat_parser> parsers;
         for (int32_t i = 0; i < prepared.n_answers(); ++i) {
             parsers.emplace_back(common_chat_session(), nullptr, options);
+        }
+        if (dialect == dialect::paddler) {
+            return std::make_unique<writer_paddler>(std::move(format), std::move(parsers), false);
         }
         return std::make_unique<writer_deltas>(std::move(format), std::move(parsers));
     }
@@ -62,14 +66,16 @@ std::unique_ptr<frame_writer> make_writer(const std::shared_ptr<const model> & m
 prepared_request prepare(const std::shared_ptr<const model> & model, completion_request && request, dialect dialect,
                          const prompt_limits & limits) {
     check_choices(request, limits);
+    require_one_answer(dialect, request.n_choices, request.choices_field);
+    require_one_answer(dialect, static_cast<int32_t>(request.prompts.size()), "prompt");
     prepared_request prepared;
     prepared.n_choices = request.n_choices;
     prepared.id = (dialect == dialect::openai ? "cmpl-" : "chatcmpl-") + random_id();
-    prepared.stream = request.stream;
+    prepared.stream = request.stream || dialect == dialect::paddler;
     prepared.tokens = std::move(request.prompts.front());
 
     generation_params & params = prepared.params;
-    take_settings(*model, request, limits, request.stream || dialect == dialect::deltas, params);
+    take_settings(*model, request, limits, request.stream || always_streams(dialect), params);
     reasoning_tags & tags = request.reasoning_tags;
     if (!tags.ends.empty()) {
         tags.open = leaves_open(tags, common_detokenize(model->vocab(), prepared.tokens, true));

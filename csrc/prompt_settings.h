@@ -22,6 +22,9 @@ void limit_memory(common_params_sampling & sampling, int32_t n_ctx_slot);
 // Throws, naming the field, when there are more choices than slots.
 void check_choices(const generation_request & request, const prompt_limits & limits);
 
+// Throws, naming the field, when a dialect that has no place for several answers is asked for them.
+void require_one_answer(dialect dialect, int32_t n_answers, const std::string & field);
+
 // Moves the request's fields into the slot's parameters. `streams`: the client reads while it is generated.
 void take_settings(const model & model, generation_request & request, const prompt_limits & limits, bool streams,
                    generation_params & params);

@@ -182,6 +182,9 @@ void read_tools(const model & model, const common_json & body, chat_request & re
     if (const common_json * parallel = find_field(body, "parallel_tool_calls")) {
         inputs.parallel_tool_calls = as_bool(*parallel, "parallel_tool_calls");
     }
+    if (const common_json * parse = find_field(body, "parse_tool_calls")) {
+        request.parse_tool_calls = as_bool(*parse, "parse_tool_calls");
+    }
 }
 
 void read_output_format(const common_json & body, chat_request & request) {

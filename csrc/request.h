@@ -62,6 +62,7 @@ struct generation_request {
 
 struct chat_request : generation_request {
     common_chat_templates_inputs inputs;  // messages, tools, template arguments
+    bool parse_tool_calls = false;        // Paddler: tell them whole as well
 };
 
 // Throws error(invalid_request).

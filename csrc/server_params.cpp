@@ -43,6 +43,16 @@ const own_flag own_flags[] = {
      [](server_params & p, double v) { p.max_paused = static_cast<int32_t>(std::min(v, 1e9)); }, 0},
     {"--stream-buffer", "PYLLAMA_STREAM_BUFFER", "bytes of a stream that are kept for its readers (default: 4194304)",
      [](server_params & p, double v) { p.stream_buffer_bytes = static_cast<int64_t>(v); }, 4096},
+    {"--max-sockets", "PYLLAMA_MAX_SOCKETS", "open WebSockets of one API key (default: 256)",
+     [](server_params & p, double v) { p.max_sockets = static_cast<int32_t>(std::min(v, 1e9)); }, 0},
+    {"--max-socket-requests", "PYLLAMA_MAX_SOCKET_REQUESTS",
+     "requests that may run on one WebSocket at the same time (default: 64)",
+     [](server_params & p, double v) { p.max_socket_requests = static_cast<int32_t>(std::min(v, 1e9)); }, 1},
+    {"--max-socket-message", "PYLLAMA_MAX_SOCKET_MESSAGE", "largest message on a WebSocket in bytes (default: 4194304)",
+     [](server_params & p, double v) { p.max_socket_message = static_cast<int64_t>(v); }, 1024},
+    {"--queue-timeout", "PYLLAMA_QUEUE_TIMEOUT",
+     "seconds that a request on a WebSocket may wait for a slot (default: 0, no limit)",
+     [](server_params & p, double v) { p.queue_timeout = v; }, 0},
 };
 
 const own_flag * find_own(std::string name) {

@@ -21,6 +21,10 @@ struct server_params {
     double pause_timeout = 300;                     // seconds after which a paused completion goes on
     int32_t max_paused = -1;                        // completions of one API key; -1 = all slots but one
     int64_t stream_buffer_bytes = 4 * 1024 * 1024;  // ring buffer of one stream
+    int32_t max_sockets = 256;                      // open WebSockets of one API key
+    int32_t max_socket_requests = 64;               // requests of one WebSocket at the same time
+    int64_t max_socket_message = 4 * 1024 * 1024;   // bytes of one message on it
+    double queue_timeout = 0;                       // seconds that a request on a WebSocket may be queued; 0 = any
 };
 
 // args: without the program's name. Environment variables are read as llama-server reads them. Throws

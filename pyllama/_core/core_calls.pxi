@@ -5,6 +5,8 @@ from libc.stdint cimport int32_t, int64_t, uint64_t
 from libcpp cimport bool as cbool
 from libcpp.memory cimport make_shared, shared_ptr
 from libcpp.string cimport string
+from libcpp.string_view cimport string_view
+from libcpp.utility cimport pair
 from libcpp.vector cimport vector
 from cython.operator cimport dereference as deref
 
@@ -66,12 +68,17 @@ cdef extern from "prompt.h" namespace "pyllama" nogil:
         native
         openai
         deltas
+        paddler
 
     cdef cppclass c_prepared_request "pyllama::prepared_request":
         string id
         cbool stream
         vector[int32_t] tokens
         vector[vector[int32_t]] inputs
+
+cdef extern from "json_members.h" namespace "pyllama" nogil:
+    vector[pair[string, string]] c_json_members "pyllama::json_members"(
+        string_view text, size_t n_most) except +raise_captured
 
 cdef extern from "text_requests.h" namespace "pyllama" nogil:
     cdef enum class c_text_request "pyllama::text_request":

@@ -47,6 +47,8 @@ cdef c_dialect _dialect(str name, bint raw) except *:
         return c_dialect.openai
     if name == "deltas":
         return c_dialect.deltas
+    if name == "paddler":
+        return c_dialect.paddler
     if name == "native" and raw:
         return c_dialect.native
     raise _errors.InvalidRequestError(f"unknown dialect {name!r}", param="dialect")
@@ -113,7 +115,7 @@ cdef class Engine:
         return deref(self.handle).n_ctx_slot()
 
     def prepare_chat(self, bytes body not None, str dialect="openai") -> Prepared:
-        """Validate and tokenise a chat request given as JSON; dialect is "openai" or "deltas".
+        """Validate and tokenise a chat request given as JSON; dialect is "openai", "deltas" or "paddler".
 
         Takes milliseconds, with the GIL released. Raises InvalidRequestError naming the field, and
         ContextLengthError with both counts.
@@ -129,7 +131,7 @@ cdef class Engine:
         return _prepared(made)
 
     def prepare_completion(self, bytes body not None, str dialect="native") -> Prepared:
-        """Validate and tokenise a raw completion given as JSON; dialect is "native", "openai" or "deltas".
+        """Validate and tokenise a raw completion given as JSON; dialect is "native", "openai", "deltas" or "paddler".
 
         As prepare_chat, without a chat template: the text of the answer passes through as it is.
         """
@@ -168,7 +170,7 @@ cdef class Engine:
         cdef shared_ptr[c_engine] engine
         cdef shared_ptr[c_prepared_request] made
         self.check()
-        if dialect == "deltas":
+        if dialect in ("deltas", "paddler"):
             raise _errors.InvalidRequestError(f"unknown dialect {dialect!r}", param="dialect")
         engine = self.handle
         with nogil:

@@ -27,6 +27,10 @@ class Settings:
     write_timeout: float = 60.0
     shutdown_timeout: float = 10.0
     max_body_bytes: int = 32 * 1024 * 1024
+    max_sockets: int = 256  # of one API key
+    max_socket_requests: int = 64
+    max_socket_message: int = 4 * 1024 * 1024
+    queue_timeout: float = 0.0  # on a WebSocket; zero: no limit
     model_path: str = ""
     model_source: str = ""  # the name llama.cpp gives the model: from its path, repository or URL
     model_alias: tuple[str, ...] = ()
