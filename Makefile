@@ -10,11 +10,11 @@ export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell nproc 2>/dev/null || sysctl -n hw.n
 
 SOURCES := CMakeLists.txt pyproject.toml README.md LICENSE NOTICE vendor/llama.cpp/pin.toml vendor/llama.cpp/fetch.py \
   $(shell find cmake csrc pyllama -type f ! -name '*.pyc' 2>/dev/null)
-PYTHON_CODE := $(wildcard pyllama tests bench examples) vendor/llama.cpp/fetch.py
+PYTHON_CODE := $(wildcard pyllama tests bench examples docs) vendor/llama.cpp/fetch.py
 CXX_CODE = $(shell find csrc tests/csrc -name '*.h' -o -name '*.cpp' 2>/dev/null)
 CYTHON_CODE = $(shell find pyllama -name '*.pyx' -o -name '*.pxd' -o -name '*.pxi')
 
-.PHONY: help serve build develop test test-csrc test-python test-types conformance fuzz fuzz-asan lint format bench bench-binding bench-steering clean
+.PHONY: help serve build develop test test-csrc test-python test-types conformance docs fuzz fuzz-http fuzz-asan lint format bench bench-binding bench-steering clean
 .DELETE_ON_ERROR:
 
 help:
@@ -24,7 +24,9 @@ help:
 	@echo 'make build    build and install into $(VENV)'
 	@echo 'make develop  the same, editable: Python files are used from here'
 	@echo 'make fuzz     random calls of the low-level API (FUZZ_EXAMPLES=$(FUZZ_EXAMPLES)); make fuzz-asan under AddressSanitizer'
+	@echo 'make fuzz-http  random requests of every endpoint (HTTP_EXAMPLES=$(HTTP_EXAMPLES) each)'
 	@echo 'make lint     ruff, mypy, cython-lint, clang-format;  make format applies what can be applied'
+	@echo 'make docs     write what is generated in docs/'
 	@echo 'make bench    compare with llama-server, built from the same tree (BENCH_ARGS=--help for more)'
 	@echo 'make bench-binding  compare a decode loop in Python with llama-bench'
 	@echo 'make bench-steering  compare ending the reasoning of a running generation with llama-server'
@@ -108,6 +110,12 @@ FUZZ_EXAMPLES ?= 20000
 fuzz: build
 	PYLLAMA_FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/pytest tests/core/test_fuzz.py
 
+# Requests that fit the OpenAPI document, and those that nearly do: no 5xx, no status or body that it does not name.
+HTTP_EXAMPLES ?= 2000
+
+fuzz-http: build
+	PYLLAMA_HTTP_EXAMPLES=$(HTTP_EXAMPLES) $(BIN)/pytest tests/robustness/test_openapi.py
+
 # The same with a module whose own code and llama.cpp's are instrumented. Leaks are CPython's, and a failed allocation
 # is an error that the bindings report.
 ASAN := build/asan-site
@@ -135,6 +143,9 @@ format: $(VENV)/.tools
 	$(BIN)/ruff check --fix $(PYTHON_CODE)
 	$(BIN)/ruff format $(PYTHON_CODE)
 	$(BIN)/clang-format -i $(CXX_CODE)
+
+docs: build
+	$(BIN)/python -P docs/generate/flags.py > docs/flags.md
 
 bench: build
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m bench.compare $(BENCH_ARGS)

@@ -157,6 +157,7 @@ class engine {
     std::vector<ready_slot> ready_slots(const std::vector<chunk> & plan);
     void sample(const std::vector<ready_slot> & ready);
     void advance(const std::vector<ready_slot> & ready);
+    void measure_token(const generation & running, std::optional<generation::clock::time_point> previous);
     void fail_decode(const std::vector<chunk> & plan);
 
     // engine_embedding.cpp: steps of the other batch class

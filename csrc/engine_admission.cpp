@@ -107,6 +107,11 @@ void engine::assign(slot & target, std::unique_ptr<generation> next) {
     metrics_.n_cached_tokens += static_cast<uint64_t>(kept);
     target.running = std::move(next);
     target.assigned = ++clock_;
+    if (!target.running->started()) {
+        const auto waited = generation::clock::now() - target.running->created_at();
+        metrics_.queue_time.observe(std::chrono::duration<double>(waited).count());
+        metrics_.prompt_length.observe(target.running->n_prompt());
+    }
     target.running->note_slot(target.id);
     target.running->start(renderer_, kept);
     const size_t n_reserved = target.running->followers().size();

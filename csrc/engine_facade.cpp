@@ -95,20 +95,33 @@ std::string metrics_json(engine & target) {
     return json.dump_safe();
 }
 
+std::string histograms_json(engine & target) {
+    common_json json = common_json::object();
+    for (const auto & [name, values] : target.metrics().histograms()) {
+        json[name] = {{"bounds", values.bounds}, {"counts", values.counts}, {"sum", values.sum}};
+    }
+    return json.dump_safe();
+}
+
 std::string slots_json(engine & target) {
     common_json list = common_json::array();
     for (const slot_info & info : target.slots()) {
         common_json entry = {
-            {"id", info.id},       {"n_ctx", info.n_ctx},       {"is_processing", info.busy},
+            {"id", info.id},       {"n_ctx", info.n_ctx},       {"speculative", false}, {"is_processing", info.busy},
             {"state", info.state}, {"n_cached", info.n_cached},
         };
         if (info.busy) {
             entry["id_task"] = info.request_id;
             entry["choice"] = info.choice;
             entry["n_prompt_tokens"] = info.n_prompt;
-            entry["n_prompt_tokens_cached"] = info.n_prompt_cached;
-            entry["n_decoded"] = info.n_decoded;
+            entry["n_prompt_tokens_processed"] = info.n_prompt_processed;
+            entry["n_prompt_tokens_cache"] = info.n_prompt_cached;
             entry["params"] = common_json::parse(info.params);
+            entry["next_token"] = common_json::array({{
+                {"has_next_token", true},
+                {"n_remain", info.n_remain},
+                {"n_decoded", info.n_decoded},
+            }});
         }
         list.push_back(entry);
     }
@@ -127,8 +140,10 @@ std::string props_json(engine & target) {
     }
     common_json json = {
         {"total_slots", target.n_slots()},
+        {"model_alias", source.name()},
+        {"model_ftype", std::string(llama_ftype_name(llama_model_ftype(source.handle())))},
         {"model_path", params.model.path},
-        {"modalities", {{"vision", false}, {"audio", false}}},
+        {"modalities", {{"vision", false}, {"video", false}, {"audio", false}}},
         {"endpoint_slots", params.endpoint_slots},
         {"endpoint_props", params.endpoint_props},
         {"endpoint_metrics", params.endpoint_metrics},
@@ -137,9 +152,14 @@ std::string props_json(engine & target) {
         {"eos_token", token_text(source, llama_vocab_eos(source.vocab()))},
         {"build_info", std::string(llama_build_info())},
         {"is_sleeping", false},
+        {"cors_proxy_enabled", false},
     };
     json["default_generation_settings"] = defaults;
     json["chat_template_caps"] = caps;
+    const std::string with_tools = common_chat_templates_source(source.templates(), "tool_use");
+    if (params.use_jinja && !with_tools.empty()) {
+        json["chat_template_tool_use"] = with_tools;
+    }
     return json.dump_safe();
 }
 

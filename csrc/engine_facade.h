@@ -31,6 +31,7 @@ std::string content_type(const prepared_request & prepared);
 submitted submit(engine & target, prepared_request & prepared, const std::string & owner);
 
 std::string metrics_json(engine & target);
+std::string histograms_json(engine & target);
 std::string slots_json(engine & target);  // waits for the running step
 std::string props_json(engine & target);
 std::string model_info_json(engine & target);

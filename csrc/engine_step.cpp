@@ -76,7 +76,9 @@ void engine::sample(const std::vector<ready_slot> & ready) {
 void engine::advance(const std::vector<ready_slot> & ready) {
     for (const ready_slot & each : ready) {
         slot & target = *each.target;
+        const auto previous = target.running->last_token_at();
         const bool goes_on = target.running->advance(renderer_);
+        measure_token(*target.running, previous);
         metrics_.n_generated_tokens += static_cast<uint64_t>(target.running->take_uncounted());
         if (target.running->failure()) {
             fail(target, *target.running->failure());
@@ -85,6 +87,20 @@ void engine::advance(const std::vector<ready_slot> & ready) {
         if (!goes_on) {
             finish(target, *target.running->reason());
         }
+    }
+}
+
+void engine::measure_token(const generation & running, std::optional<generation::clock::time_point> previous) {
+    const auto seconds = [&](generation::clock::time_point since) {
+        return std::chrono::duration<double>(*running.last_token_at() - since).count();
+    };
+    if (!running.last_token_at() || running.last_token_at() == previous) {
+        return;  // nothing was sampled
+    }
+    if (previous) {
+        metrics_.token_gap.observe(seconds(*previous));
+    } else if (running.choice() == 0) {
+        metrics_.time_to_first_token.observe(seconds(running.created_at()));
     }
 }
 

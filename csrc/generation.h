@@ -55,6 +55,12 @@ class generation {
     const std::shared_ptr<generation_control> & control() const { return control_; }
     bool cancelled() const { return control_->group->cancelled.load(std::memory_order_relaxed); }
 
+    // For the metrics: when it was submitted, and when its last token was sampled, if one was.
+    clock::time_point created_at() const { return created_at_; }
+    std::optional<clock::time_point> last_token_at() const {
+        return sampled_any_ ? std::optional(last_token_at_) : std::nullopt;
+    }
+
     // The slot it is in.
     void note_slot(int32_t id) { id_slot_ = id; }
     // A paused generation keeps its slot and its cells, or its place in the queue, and decodes nothing.
@@ -188,6 +194,7 @@ class generation {
     std::optional<clock::time_point> paused_at_;
     std::vector<piece> early_notes_;  // of controls before the start
     bool started_ = false;
+    const clock::time_point created_at_ = clock::now();
     clock::time_point started_at_;
     clock::time_point first_token_at_;
     clock::time_point last_token_at_;

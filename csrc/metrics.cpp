@@ -32,4 +32,13 @@ std::vector<std::pair<std::string, double>> metrics::snapshot() const {
     return values;
 }
 
+std::vector<std::pair<std::string, histogram_values>> metrics::histograms() const {
+    return {
+        {"queue_time", queue_time.values()},
+        {"time_to_first_token", time_to_first_token.values()},
+        {"token_gap", token_gap.values()},
+        {"prompt_length", prompt_length.values()},
+    };
+}
+
 }  // namespace pyllama

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "control_result.h"
+#include "histogram.h"
 
 namespace pyllama {
 
@@ -34,7 +35,15 @@ struct metrics {
     std::atomic<int64_t> n_running{0};
     std::atomic<int64_t> n_queued{0};
 
+    // Seconds from the submission of a request to its slot, and to the first token of its first choice; seconds
+    // between two tokens of a choice, pauses included; tokens of a prompt, cached ones included.
+    histogram<11> queue_time{std::array{0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0, 300.0}};
+    histogram<12> time_to_first_token{std::array{0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0}};
+    histogram<11> token_gap{std::array{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0}};
+    histogram<9> prompt_length{std::array{16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262144.0, 1048576.0}};
+
     std::vector<std::pair<std::string, double>> snapshot() const;
+    std::vector<std::pair<std::string, histogram_values>> histograms() const;
 };
 
 }  // namespace pyllama

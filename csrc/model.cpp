@@ -128,7 +128,10 @@ std::shared_ptr<model> model::load(common_params && params, bool vocab_only) {
     install_log();
     load_backends();
     static std::once_flag initialised;
-    std::call_once(initialised, [] { llama_backend_init(); });
+    std::call_once(initialised, [&params] {
+        llama_backend_init();
+        llama_numa_init(params.numa);  // of the process: the first model decides
+    });
 
     const std::string path = params.model.path;
     const log_capture logged;  // what is logged is the reason of our own error, and goes nowhere else

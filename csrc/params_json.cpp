@@ -20,7 +20,7 @@ std::string params_json(const server_params & params) {
         {"cors_credentials", c.cors_credentials},
         {"sse_ping_interval", c.sse_ping_interval},
         {"timeout_read", c.timeout_read},
-        {"timeout_write", c.timeout_write},
+        {"threads_http", c.n_threads_http},
         {"model_path", c.model.path},
         {"model_source", c.model.get_name()},
         {"model_alias", c.model_alias},
@@ -37,6 +37,11 @@ std::string params_json(const server_params & params) {
         {"ssl_file_cert", c.ssl_file_cert},
         {"reuse_port", c.reuse_port},
         {"ui", c.ui},
+        {"ui_config", c.ui_config_json},
+        {"static_path", c.public_path},
+        {"tools", c.server_tools},
+        {"log_prompts_dir", c.path_prompts_log_dir},
+        {"embeddings", c.embedding},
         {"verbosity", c.verbosity},
         {"max_queue", params.max_queue},
         {"max_body_bytes", params.max_body_bytes},
@@ -51,6 +56,19 @@ std::string params_json(const server_params & params) {
         {"queue_timeout", params.queue_timeout},
     };
     return json.dump_safe();
+}
+
+std::string flags_json() {
+    common_json list = common_json::array();
+    for (const flag_facts & flag : known_flags()) {
+        list.push_back({{"names", flag.names},
+                        {"negated", flag.negated},
+                        {"values", flag.values},
+                        {"environment", flag.environment},
+                        {"help", flag.help},
+                        {"group", flag.group}});
+    }
+    return list.dump_safe();
 }
 
 void set_model_path(server_params & params, const std::string & path) {

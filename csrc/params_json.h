@@ -10,6 +10,9 @@ namespace pyllama {
 // A JSON object, UTF-8.
 std::string params_json(const server_params & params);
 
+// known_flags() as a JSON array of objects.
+std::string flags_json();
+
 // Where no --model was given; the file's stem becomes the alias unless there is one.
 void set_model_path(server_params & params, const std::string & path);
 

@@ -173,6 +173,7 @@ prepared_request prepare(const std::shared_ptr<const model> & model, chat_reques
     prepared.tokens = tokenize_prompt(*model, session.prompt() + continued, limits.n_ctx_slot);
     prepared.id = "chatcmpl-" + random_id();
     prepared.stream = request.stream || dialect == dialect::paddler;
+    prepared.sse_ping_interval = request.sse_ping_interval;
     prepared.n_choices = request.n_choices;
 
     generation_params & params = prepared.params;

@@ -58,6 +58,7 @@ struct prepared_request {
     std::string id;     // "chatcmpl-..."
     std::string owner;  // whose request it is: an API key, or anybody
     bool stream = false;
+    int32_t sse_ping_interval = 30;            // seconds of silence before a keep-alive comment; -1 = none
     int32_t n_choices = 1;                     // answers to each prompt; those to one prompt take their slots together
     std::vector<further_prompt> more_prompts;  // answered beside the first one, in the same stream
     int32_t n_answers() const { return n_choices * static_cast<int32_t>(1 + more_prompts.size()); }

@@ -72,6 +72,7 @@ prepared_request prepare(const std::shared_ptr<const model> & model, completion_
     prepared.n_choices = request.n_choices;
     prepared.id = (dialect == dialect::openai ? "cmpl-" : "chatcmpl-") + random_id();
     prepared.stream = request.stream || dialect == dialect::paddler;
+    prepared.sse_ping_interval = request.sse_ping_interval;
     prepared.tokens = std::move(request.prompts.front());
 
     generation_params & params = prepared.params;

@@ -47,7 +47,8 @@ struct generation_request {
     bool cache_prompt = true;
     bool timings_per_token = false;
     bool return_progress = false;
-    bool verbose = false;  // llama-server's "__verbose" in the answer
+    int32_t sse_ping_interval = 30;  // seconds of silence before a keep-alive comment; -1 = none
+    bool verbose = false;            // llama-server's "__verbose" in the answer
     bool random_seed = true;
     int32_t n_predict = -1;
     int32_t n_logprobs = -1;

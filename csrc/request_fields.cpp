@@ -37,6 +37,7 @@ constexpr plain_field plain_fields[] = {
     // Both are about streams; a body has its timings at the end anyway.
     {"timings_per_token", plain_field::boolean, 0, 1, SET(r.timings_per_token = v != 0)},
     {"return_progress", plain_field::boolean, 0, 1, SET(r.return_progress = v != 0)},
+    {"sse_ping_interval", plain_field::integer, -1, int32_max, SET(r.sse_ping_interval = static_cast<int32_t>(v))},
     {"verbose", plain_field::boolean, 0, 1, SET(r.verbose = v != 0)},
     {"max_tokens", plain_field::integer, -1, int32_max, SET(r.n_predict = static_cast<int32_t>(v))},
     {"max_completion_tokens", plain_field::integer, -1, int32_max, SET(r.n_predict = static_cast<int32_t>(v))},
@@ -175,6 +176,7 @@ void read_plain_fields(const model & model, const common_json & body, generation
     request.sampling = params.sampling;
     request.n_predict = params.n_predict;
     request.cache_prompt = params.cache_prompt;
+    request.sse_ping_interval = params.sse_ping_interval;
     request.verbose = params.verbosity > verbosity_of_answers;
     request.reasoning = {-1, params.sampling.reasoning_budget_message};
 

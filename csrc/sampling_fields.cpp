@@ -100,6 +100,50 @@ void read_logit_bias(const model & model, const common_json & body, generation_r
     }
 }
 
+namespace {
+
+constexpr common_sampler_type sampler_types[] = {
+    COMMON_SAMPLER_TYPE_DRY,         COMMON_SAMPLER_TYPE_TOP_K,      COMMON_SAMPLER_TYPE_TOP_P,
+    COMMON_SAMPLER_TYPE_MIN_P,       COMMON_SAMPLER_TYPE_TYPICAL_P,  COMMON_SAMPLER_TYPE_TEMPERATURE,
+    COMMON_SAMPLER_TYPE_XTC,         COMMON_SAMPLER_TYPE_INFILL,     COMMON_SAMPLER_TYPE_PENALTIES,
+    COMMON_SAMPLER_TYPE_TOP_N_SIGMA, COMMON_SAMPLER_TYPE_ADAPTIVE_P,
+};
+
+// "Top-K", "top_k" and "topk" are one name.
+std::string plain_name(const std::string & name) {
+    std::string plain;
+    for (const char c : name) {
+        if (c != '-' && c != '_') {
+            plain += c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+        }
+    }
+    return plain;
+}
+
+// llama-common has both look-ups, but writes what it does not know into the log: a client's text, line feeds
+// included. NONE: there is no such sampler.
+common_sampler_type sampler_of(char letter) {
+    for (const common_sampler_type type : sampler_types) {
+        if (letter == common_sampler_type_to_chr(type)) {
+            return type;
+        }
+    }
+    return COMMON_SAMPLER_TYPE_NONE;
+}
+
+common_sampler_type sampler_of(const std::string & name) {
+    std::string wanted = plain_name(name);
+    wanted = wanted == "nucleus" ? "topp" : wanted == "temp" ? "temperature" : wanted == "typ" ? "typp" : wanted;
+    for (const common_sampler_type type : sampler_types) {
+        if (wanted == plain_name(common_sampler_type_to_str(type))) {
+            return type;
+        }
+    }
+    return COMMON_SAMPLER_TYPE_NONE;
+}
+
+}  // namespace
+
 void read_samplers(const common_json & body, generation_request & request) {
     const common_json * value = find_field(body, "samplers");
     if (value == nullptr) {
@@ -109,20 +153,19 @@ void read_samplers(const common_json & body, generation_request & request) {
         throw bad_request("'samplers' has more than 64 entries", "samplers");
     }
     std::vector<common_sampler_type> samplers;
-    const auto add = [&](const std::vector<common_sampler_type> & found, const std::string & name) {
-        if (found.size() != 1) {
-            throw bad_request("'samplers' names an unknown sampler: '" + name + "'", "samplers");
+    const auto add = [&](common_sampler_type found) {
+        if (found == COMMON_SAMPLER_TYPE_NONE) {
+            throw bad_request("'samplers' names an unknown sampler", "samplers");
         }
-        samplers.push_back(found.front());
+        samplers.push_back(found);
     };
     if (value->is_string()) {
         for (const char c : value->get<std::string>()) {
-            add(common_sampler_types_from_chars(std::string(1, c)), std::string(1, c));
+            add(sampler_of(c));
         }
     } else {
         for (const common_json & name : *value) {
-            const std::string text = as_string(name, "samplers");
-            add(common_sampler_types_from_names({text}), text);
+            add(sampler_of(as_string(name, "samplers")));
         }
     }
     request.sampling.samplers = std::move(samplers);

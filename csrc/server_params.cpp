@@ -170,6 +170,38 @@ server_params parse_server_params(const std::vector<std::string> & args) {
     return params;
 }
 
+std::vector<flag_facts> known_flags() {
+    common_params params;
+    std::vector<flag_facts> flags;
+    for (const common_arg & each : common_params_parser_init(params, LLAMA_EXAMPLE_SERVER).options) {
+        if (each.is_preset_only) {
+            continue;
+        }
+        flag_facts facts;
+        facts.names.assign(each.args.begin(), each.args.end());
+        facts.negated.assign(each.args_neg.begin(), each.args_neg.end());
+        std::stable_sort(facts.names.begin(), facts.names.end(), [](const std::string & a, const std::string & b) {
+            return a.rfind("--", 0) == 0 && b.rfind("--", 0) != 0;
+        });
+        for (const char * hint : {each.value_hint, each.value_hint_2}) {
+            if (hint != nullptr) {
+                facts.values.emplace_back(hint);
+            }
+        }
+        facts.environment = each.env == nullptr ? "" : each.env;
+        facts.help = each.help;
+        facts.group = each.is_sampling                                ? "sampling"
+                      : each.is_spec                                  ? "speculative"
+                      : each.examples.count(LLAMA_EXAMPLE_COMMON) > 0 ? "common"
+                                                                      : "server";
+        flags.push_back(std::move(facts));
+    }
+    for (const own_flag & each : own_flags) {
+        flags.push_back({{each.name}, {}, {"N"}, each.environment, each.help, "pyllama"});
+    }
+    return flags;
+}
+
 void resolve_parallel(common_params & params) {
     if (params.n_parallel < 0) {
         params.n_parallel = 4;

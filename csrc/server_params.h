@@ -31,6 +31,19 @@ struct server_params {
 // error(invalid_request) with one line.
 server_params parse_server_params(const std::vector<std::string> & args);
 
+// One flag with all its names, the first one leading, as --help shows it.
+struct flag_facts {
+    std::vector<std::string> names;
+    std::vector<std::string> negated;  // those that switch it off
+    std::vector<std::string> values;   // what stands for each value it takes
+    std::string environment;           // empty: no variable
+    std::string help;
+    std::string group;  // "common", "sampling", "speculative", "server" or "pyllama"
+};
+
+// Every flag that parse_server_params() knows, in the order of --help.
+std::vector<flag_facts> known_flags();
+
 // Slots and KV mode as llama-server resolves them: -np unset means four slots on one unified KV cache.
 void resolve_parallel(common_params & params);
 

@@ -34,7 +34,9 @@ slot_info describe(const slot & target, int32_t n_ctx) {
         info.choice = running.choice();
         info.n_prompt = running.n_prompt();
         info.n_prompt_cached = running.timings().n_cached;
+        info.n_prompt_processed = running.timings().n_prompt;
         info.n_decoded = running.n_generated();
+        info.n_remain = running.params().n_predict < 0 ? -1 : running.params().n_predict - info.n_decoded;
         info.params = settings_json(running.params());
     } else {
         info.state = state_name(slot_state::idle);

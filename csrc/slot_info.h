@@ -17,9 +17,11 @@ struct slot_info {
     int32_t n_ctx = 0;
     int32_t n_prompt = 0;
     int32_t n_prompt_cached = 0;
+    int32_t n_prompt_processed = 0;
     int32_t n_decoded = 0;
-    int32_t n_cached = 0;  // tokens the slot's sequence holds
-    std::string params;    // JSON object of the running request's sampling parameters
+    int32_t n_remain = -1;  // tokens it may still generate; -1 = no limit
+    int32_t n_cached = 0;   // tokens the slot's sequence holds
+    std::string params;     // JSON object of the running request's sampling parameters
 };
 
 // n_ctx: tokens that prompt and answer may have together. Engine thread.

@@ -19,6 +19,7 @@ cdef extern from "server_params.h" namespace "pyllama" nogil:
 
 cdef extern from "params_json.h" namespace "pyllama" nogil:
     string c_params_json "pyllama::params_json"(const c_server_params & params) except +raise_captured
+    string c_flags_json "pyllama::flags_json"() except +raise_captured
     void c_set_model_path "pyllama::set_model_path"(c_server_params & params, const string & path)
 
 cdef extern from "waker.h" namespace "pyllama" nogil:
@@ -73,6 +74,7 @@ cdef extern from "prompt.h" namespace "pyllama" nogil:
     cdef cppclass c_prepared_request "pyllama::prepared_request":
         string id
         cbool stream
+        int32_t sse_ping_interval
         vector[int32_t] tokens
         vector[vector[int32_t]] inputs
 
@@ -139,6 +141,7 @@ cdef extern from "engine_facade.h" namespace "pyllama" nogil:
     c_submitted c_submit "pyllama::submit"(
         c_engine & target, c_prepared_request & prepared, const string & owner) except +raise_captured
     string c_metrics_json "pyllama::metrics_json"(c_engine & target) except +raise_captured
+    string c_histograms_json "pyllama::histograms_json"(c_engine & target) except +raise_captured
     string c_slots_json "pyllama::slots_json"(c_engine & target) except +raise_captured
     string c_props_json "pyllama::props_json"(c_engine & target) except +raise_captured
     string c_model_info_json "pyllama::model_info_json"(c_engine & target) except +raise_captured

@@ -25,6 +25,11 @@ cdef class Prepared:
         return self.alive().stream
 
     @property
+    def sse_ping_interval(self) -> int:
+        """Seconds of silence before a keep-alive comment; zero or less: none."""
+        return self.alive().sse_ping_interval
+
+    @property
     def n_prompt_tokens(self) -> int:
         """Length of the prompt in tokens; of all inputs together for embeddings."""
         cdef c_prepared_request * request = self.alive()
@@ -252,6 +257,11 @@ cdef class Engine:
         """Return the engine's counters and gauges."""
         self.check()
         return _json.loads(c_metrics_json(deref(self.handle)))
+
+    def histograms(self) -> dict:
+        """Return the engine's histograms by name: ``bounds``, ``counts`` (one more: what is above), ``sum``."""
+        self.check()
+        return _json.loads(c_histograms_json(deref(self.handle)))
 
     def slots(self) -> list:
         """Return what each slot does. Waits for the running step, with the GIL released."""

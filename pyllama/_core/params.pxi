@@ -39,3 +39,12 @@ cdef class ServerParams:
     def as_dict(self) -> dict:
         """Return the values that the server needs; sizes in bytes, times in seconds."""
         return _json.loads(c_params_json(self.params))
+
+
+def known_flags() -> list:
+    """Return every flag of ServerParams in the order of --help.
+
+    Each is a dict: ``names`` and ``negated`` (the names that switch it off), ``values`` (what stands for each value),
+    ``environment``, ``help`` and ``group``; texts that do not apply are empty.
+    """
+    return _json.loads(c_flags_json())

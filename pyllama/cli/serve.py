@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import locale
+import os
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pyllama.errors import InvalidRequestError, ModelLoadError
 
 if TYPE_CHECKING:
     from pyllama._core import _llama
+    from pyllama.server.settings import Settings
 
 __all__ = ["run"]
+
+
+# llama-common's --verbosity of debugging.
+_DEBUG = 5
 
 
 def run(args: list[str]) -> int:
@@ -29,18 +39,30 @@ def run(args: list[str]) -> int:
 def _serve(args: list[str]) -> int:
     from pyllama._core import _llama
     from pyllama.models import demo_model_path
+    from pyllama.server.flags import check_tools, given_flags, inert_warning
     from pyllama.server.modelfile import check_model_file
     from pyllama.server.serve import run_server
     from pyllama.server.settings import Settings
     from pyllama.server.sockets import bind_all
 
+    # Numbers in flags, templates and JSON have a point, whatever the environment's language.
+    locale.setlocale(locale.LC_NUMERIC, "C")
+    given = list(given_flags(_llama.known_flags(), args, os.environ))
+    check_tools(given)
     params = _llama.ServerParams(args)
     flags = params.as_dict()
-    if not flags["model_path"] and not flags["model_source"]:
+    warning = inert_warning(given)
+    if warning is not None:
+        print(f"pyllama-server: {warning}", file=sys.stderr, flush=True)
+    demo = not flags["model_path"] and not flags["model_source"]
+    if demo:
         params.set_model_path(demo_model_path())
         flags = params.as_dict()
-        print("no model given (-m FILE): serving the small demo model that comes with pyllama", flush=True)
     settings = Settings.from_flags(flags)
+    if settings.static_path and not Path(settings.static_path).is_dir():
+        raise InvalidRequestError(f"--path {settings.static_path}: no such directory", param="--path")
+    if demo:
+        print("no model given (-m FILE): serving the small demo model that comes with pyllama", flush=True)
     if settings.model_path:
         check_model_file(settings.model_path)
     sockets = bind_all(settings)
@@ -48,16 +70,26 @@ def _serve(args: list[str]) -> int:
     def load() -> tuple[_llama.Engine, _llama.Waker]:
         return _llama.Engine(params), _llama.Waker()
 
-    return run_server(settings, sockets, load, _announcer(settings.api_prefix, bool(settings.api_keys)))
+    debugging = flags["verbosity"] >= _DEBUG
+    return run_server(settings, sockets, load, _announcer(settings, debugging=debugging))
 
 
-def _announcer(prefix: str, has_keys: bool) -> Any:
+def _announcer(settings: Settings, *, debugging: bool) -> Callable[[list[str]], None]:
+    prefix = settings.api_prefix
+
     def announce(addresses: list[str]) -> None:
+        from pyllama._core import _llama
+
+        build = _llama.build_info()
+        backends = ", ".join(build["backends"])
+        print(f"pyllama {version('pyllama-engine')}, llama.cpp {build['llama_cpp']}, backend {backends}")
+        if debugging:
+            print(f"{build['configuration']} build: {build['flags']}", file=sys.stderr, flush=True)
         for address in addresses:
             print(f"pyllama-server is ready on {address}{prefix}")
         url = next((address for address in addresses if address.startswith("http")), None)
         if url is not None:
-            key = " -H 'Authorization: Bearer YOUR_KEY'" if has_keys else ""
+            key = " -H 'Authorization: Bearer YOUR_KEY'" if settings.api_keys else ""
             print("Try:")
             print(f"  curl -N {url}{prefix}/v1/chat/completions{key} \\")
             print('    -d \'{"messages":[{"role":"user","content":"What is 17 + 25?"}],"stream":true}\'')

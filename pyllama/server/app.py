@@ -8,6 +8,8 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import BaseRoute, Mount
+from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from pyllama.errors import EngineError, PyllamaError
@@ -24,7 +26,11 @@ def create_app(state: ServerState) -> ASGIApp:
     """Return the server as an ASGI application. It answers 503 until ``state.attach()``."""
     # What is no error of ours is answered too, and then raised again, so that Hypercorn logs its traceback.
     handlers = {HTTPException: _answer, PyllamaError: _answer, Exception: _answer}
-    app = Starlette(routes=all_routes(state), exception_handlers=handlers)
+    routes: list[BaseRoute] = [*all_routes(state)]
+    if state.settings.static_path:
+        files = StaticFiles(directory=state.settings.static_path, html=True)
+        routes.append(Mount(state.settings.api_prefix or "/", files))
+    app = Starlette(routes=routes, exception_handlers=handlers)
     app.router.redirect_slashes = False
     return UnreadBody(Gate(app, state))
 

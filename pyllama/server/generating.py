@@ -37,16 +37,17 @@ class GeneratingEndpoint:
 
     async def _answer(self, exchange: Exchange) -> None:
         settings = self._state.settings
-        body = await exchange.read_body(settings.max_body_bytes)
+        body = await exchange.read_body(settings.max_body_bytes, settings.body_timeout)
         with anyio.CancelScope() as preparing:
             exchange.watch(preparing.cancel)
             prepared = await self._prepare(body)
         if exchange.gone:
             return
         streaming = prepared.stream
+        ping_interval = prepared.sse_ping_interval
         reader = self._state.submit(prepared, exchange.scope[OWNER])
         del body
         if streaming:
-            await send_stream(exchange, reader, settings)
+            await send_stream(exchange, reader, settings, ping_interval)
         else:
             await send_whole(exchange, reader, settings)

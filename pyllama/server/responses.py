@@ -31,13 +31,17 @@ _KEEP_ALIVE = b":\n\n"
 _MAX_SEND = 256 * 1024
 
 
-async def send_stream(exchange: Exchange, reader: StreamReader, settings: Settings) -> None:
+async def send_stream(
+    exchange: Exchange, reader: StreamReader, settings: Settings, ping_interval: float
+) -> None:
     """Send a stream as it grows. Returns when it has ended, the client is gone, or it takes nothing.
+
+    ``ping_interval``: seconds of silence before a keep-alive comment; zero or less: none.
 
     Raises:
         PyllamaError: The request failed before anything was sent.
     """
-    with _Delivery(exchange, reader, settings.write_timeout, settings.sse_ping_interval) as delivery:
+    with _Delivery(exchange, reader, settings.write_timeout, ping_interval) as delivery:
         await delivery.stream()
 
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
+from pyllama.errors import InvalidRequestError
+
 __all__ = ["Settings"]
+
+# What --timeout is when it was not given; our own limits are shorter then.
+_TIMEOUT_UNSET = 3600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,8 +29,9 @@ class Settings:
     cors_headers: str = "*"
     cors_credentials: bool = True
     sse_ping_interval: float = 30.0  # zero or less: no keep-alive comments
-    timeout_read: float = 3600.0
-    write_timeout: float = 60.0
+    body_timeout: float = 30.0  # a client may send nothing of its body for so long
+    write_timeout: float = 60.0  # and take nothing of its answer
+    prepare_threads: int = 4  # that tokenise requests; more would only fight the decode for its cores
     shutdown_timeout: float = 10.0
     max_body_bytes: int = 32 * 1024 * 1024
     max_sockets: int = 256  # of one API key
@@ -39,18 +46,34 @@ class Settings:
     endpoint_slots: bool = True
     endpoint_props: bool = False
     endpoint_metrics: bool = False
+    ui: bool = True
+    ui_settings: Mapping[str, Any] = field(default_factory=dict)
+    static_path: str = ""
     ssl_file_key: str = ""
     ssl_file_cert: str = ""
 
     @classmethod
     def from_flags(cls, flags: Mapping[str, Any]) -> Self:
-        """Take the known names out of ``ServerParams.as_dict()``; lists become tuples."""
-        known = {field.name for field in fields(cls)}
+        """Take the known names out of ``ServerParams.as_dict()``; lists become tuples.
+
+        Raises:
+            InvalidRequestError: ``--ui-config`` is no JSON object.
+        """
+        known = {each.name for each in fields(cls)}
         values: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in flags.items()
             if name in known and value is not None
         }
+        timeout = flags.get("timeout_read", _TIMEOUT_UNSET)
+        if timeout != _TIMEOUT_UNSET:
+            values["body_timeout"] = timeout
+            if values.get("write_timeout", 60) == 60:
+                values["write_timeout"] = timeout
+        if flags.get("threads_http", -1) > 0:
+            values["prepare_threads"] = flags["threads_http"]
+        if flags.get("ui_config"):
+            values["ui_settings"] = _read_ui_config(flags["ui_config"])
         return cls(**values)
 
     @property
@@ -62,3 +85,13 @@ class Settings:
     def model_name(self) -> str:
         """The model's id on the wire: the alphabetically first alias, else llama.cpp's name for it."""
         return min(self.model_alias, default=self.model_source or self.model_path)
+
+
+def _read_ui_config(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError as exc:
+        raise InvalidRequestError(f"--ui-config is not JSON: {exc}", param="--ui-config") from None
+    if not isinstance(value, dict):
+        raise InvalidRequestError("--ui-config is not a JSON object", param="--ui-config")
+    return value

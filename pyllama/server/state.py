@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ServerState"]
 
-# Threads that prepare requests (template, grammar, tokens). More would only fight the decode for its cores.
-_PREPARE_THREADS = 4
-
 
 class ServerState:
     """One server's state. Made and used on its event loop; ``attach`` makes it ready."""
@@ -34,7 +31,7 @@ class ServerState:
         self.unready_message = "Loading model"
         self._engine: _llama.Engine | None = None
         self._notifier: LoopNotifier | None = None
-        self._prepare_limiter = anyio.CapacityLimiter(_PREPARE_THREADS)
+        self._prepare_limiter = anyio.CapacityLimiter(settings.prepare_threads)
         self._n_running = 0
         self._idle = asyncio.Event()
         # By owner and id, for as long as somebody reads them.

@@ -2,6 +2,7 @@
 
 #include "chat_fixture.h"
 #include "errors.h"
+#include "sampling.h"
 
 using namespace pyllama;
 using namespace pyllama_test;
@@ -121,6 +122,16 @@ TEST(what_llama_server_clamps_is_clamped) {
     CHECK_EQ(high.sampling.mirostat, 2);
 }
 
+TEST(samplers_have_llama_commons_names) {
+    for (const char * name : {"top_k", "top-k", "topk", "TOP_K", "nucleus", "temp", "typ", "min-p", "xtc", "penalties",
+                              "adaptive-p", "infill", "dry", "top-n-sigma", "typ_p", "temperature"}) {
+        const auto r = parsed(std::string(R"("samplers":[")") + name + R"("])");
+        CHECK(r.sampling.samplers == common_sampler_types_from_names({name}));
+    }
+    const auto r = parsed(R"("samplers":"edskypmxtia")");
+    CHECK(r.sampling.samplers == common_sampler_types_from_chars("edskypmxtia"));
+}
+
 TEST(errors_name_the_field) {
     CHECK_EQ(refused("{"), "");
     CHECK_EQ(refused("[]"), "");
@@ -156,6 +167,7 @@ TEST(errors_name_the_field) {
     CHECK_EQ(refused(with(R"("top_logprobs":3)")), "top_logprobs");
     CHECK_EQ(refused(with(R"("logprobs":true,"top_logprobs":21)")), "top_logprobs");
     CHECK_EQ(refused(with(R"("samplers":["nope"])")), "samplers");
+    CHECK_EQ(refused(with(R"("samplers":"k?")")), "samplers");
     CHECK_EQ(refused(with(R"("response_format":{"type":"xml"})")), "response_format.type");
     CHECK_EQ(refused(with(R"("tool_choice":"required")")), "tool_choice");
     CHECK_EQ(refused(with(R"("tools":[{"type":"function"}])")), "tools[0].function");

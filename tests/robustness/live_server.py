@@ -36,7 +36,7 @@ class LiveServer:
         self.ordinary = [{"role": "user", "content": ordinary}]
         command = [sys.executable, "-P", "-m", "pyllama.cli", "serve", "--port", "0", "--threads", "1"]
         # A pipe that nobody reads would fill.
-        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
+        self.errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115
         self.process = subprocess.Popen(
             [*command, "--metrics", *flags], stdout=subprocess.PIPE, stderr=self.errors, text=True
         )

@@ -80,7 +80,12 @@ def test_gone_while_decoding(server: LiveServer, stream: bool) -> None:
     client = server.connect(http_post({**ENDLESS, "stream": stream}))
     if stream:
         assert client.recv(1) == b"H"
-    wait_until("it decodes", lambda: any(slot.get("n_decoded", 0) > 0 for slot in server.get("/slots")))
+    wait_until(
+        "it decodes",
+        lambda: any(
+            "next_token" in slot and slot["next_token"][0]["n_decoded"] > 0 for slot in server.get("/slots")
+        ),
+    )
     client.close()
     wait_until("it is cancelled", lambda: server.metric("pyllama:requests_cancelled_total") == cancelled + 1)
 

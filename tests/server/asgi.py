@@ -20,7 +20,7 @@ CHAT = "/v1/chat/completions"
 class Call:
     """One request that is running in a task of its own."""
 
-    def __init__(self, app: Any, method: str, path: str, headers: Mapping[str, str]) -> None:
+    def __init__(self, app: Any, method: str, path: str, headers: Mapping[str, str], query: str) -> None:
         self._incoming: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._changed = asyncio.Condition()
         self.status = 0
@@ -37,7 +37,7 @@ class Call:
             "method": method,
             "path": path,
             "raw_path": path.encode(),
-            "query_string": b"",
+            "query_string": query.encode(),
             "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
         }
         self.task = asyncio.create_task(app(scope, self._receive, self._send))
@@ -88,8 +88,8 @@ class Client:
         self.app = create_app(state)
         self.calls: list[Call] = []
 
-    def call(self, method: str, path: str, headers: Mapping[str, str] | None = None) -> Call:
-        call = Call(self.app, method, path, headers or {})
+    def call(self, method: str, path: str, headers: Mapping[str, str] | None = None, query: str = "") -> Call:
+        call = Call(self.app, method, path, headers or {}, query)
         self.calls.append(call)
         return call
 
@@ -99,8 +99,8 @@ class Client:
         call.give(body)
         return call
 
-    async def get(self, path: str, headers: Mapping[str, str] | None = None) -> Call:
-        call = self.call("GET", path, headers)
+    async def get(self, path: str, headers: Mapping[str, str] | None = None, query: str = "") -> Call:
+        call = self.call("GET", path, headers, query)
         call.give(b"")
         return await call.end()
 
@@ -116,6 +116,7 @@ class Client:
 async def serving(**settings: Any) -> AsyncIterator[Client]:
     """A ready server on a fake engine; every call must have ended at the end."""
     engine = Engine()
+    engine.sse_ping_interval = settings.get("sse_ping_interval", 30)
     state = ServerState(Settings(**settings))
     state.attach(engine, Waker())  # type: ignore[arg-type]
     client = Client(engine, state)

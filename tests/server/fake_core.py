@@ -45,8 +45,11 @@ class Waker:
 class Prepared:
     """As the core's: its facts are gone once it was submitted."""
 
-    def __init__(self, body: dict[str, Any]) -> None:
-        self._facts: dict[str, Any] | None = {"stream": bool(body.get("stream", False)), "n_prompt_tokens": 7}
+    def __init__(self, body: dict[str, Any], ping_interval: float) -> None:
+        self._facts: dict[str, Any] | None = {
+            "stream": bool(body.get("stream", False)),
+            "sse_ping_interval": body.get("sse_ping_interval", ping_interval),
+        }
         self.content_type = "text/event-stream" if self.stream else "application/json"
 
     def take(self) -> None:
@@ -57,6 +60,11 @@ class Prepared:
     def stream(self) -> bool:
         assert self._facts is not None
         return bool(self._facts["stream"])
+
+    @property
+    def sse_ping_interval(self) -> float:
+        assert self._facts is not None
+        return float(self._facts["sse_ping_interval"])
 
 
 class Stream:
@@ -130,6 +138,7 @@ class Engine:
         self.may_prepare.set()
         self.preparing = threading.Event()
         self.closed = False
+        self.sse_ping_interval = 30.0  # of requests that name none
         self.submitted = threading.Event()
 
     def prepare_chat(self, body: bytes, dialect: str) -> Prepared:
@@ -141,7 +150,7 @@ class Engine:
             raise InvalidRequestError(f"the body is not JSON: {exc}") from exc
         if not isinstance(value, dict):
             raise InvalidRequestError("the body must be a JSON object")
-        return Prepared(value)
+        return Prepared(value, self.sse_ping_interval)
 
     def submit(
         self, prepared: Prepared, waker: Waker | None = None, key: int = 0, owner: bytes = b""
@@ -157,6 +166,12 @@ class Engine:
 
     def metrics(self) -> dict[str, float]:
         return {"prompt_tokens": 12.0, "prompt_seconds": 0.5, "steps": 4.0, "busy_slots": 6.0}
+
+    def histograms(self) -> dict[str, Any]:
+        empty = {"bounds": [0.5, 2.0], "counts": [0, 0, 0], "sum": 0.0}
+        seen = {"bounds": [0.5, 2.0], "counts": [3, 0, 1], "sum": 9.25}
+        names = ("queue_time", "time_to_first_token", "prompt_length")
+        return {"token_gap": seen, **dict.fromkeys(names, empty)}
 
     def slots(self) -> list[dict[str, Any]]:
         return [{"id": 0, "is_processing": True}, {"id": 1, "is_processing": True}]

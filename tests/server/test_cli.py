@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -72,6 +73,27 @@ def test_bad_value() -> None:
     assert "--max-queue" in fails_in_one_line("--max-queue", "many")
 
 
+def test_unknown_tool() -> None:
+    line = fails_in_one_line("--tools", "read_file,bad")
+    assert 'unknown tool "bad"' in line
+    assert "available tools: read_file, file_glob_search" in line
+
+
+def test_bad_ui_config() -> None:
+    assert "--ui-config is not JSON" in fails_in_one_line("--webui-config", "{")
+
+
+def test_missing_static_files(tmp_path: Path) -> None:
+    assert "no such directory" in fails_in_one_line("--path", str(tmp_path / "none"))
+
+
+def test_what_a_flag_does_not_do_is_said_once(tmp_path: Path) -> None:
+    done = run("serve", "--spec-type", "ngram-mod", "-md", "x", "--model", str(tmp_path / "missing.gguf"))
+    warning, reason = done.stderr.splitlines()
+    assert "without effect: --spec-type, -md (speculative decoding" in warning
+    assert "no such file" in reason
+
+
 def test_missing_model(tmp_path: Path) -> None:
     path = str(tmp_path / "missing.gguf")
     line = fails_in_one_line("--model", path)
@@ -115,11 +137,14 @@ def test_serves_the_demo_model_and_ends_on_a_signal(number: signal.Signals) -> N
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ}
     ) as process:
         assert process.stdout is not None
-        lines = [process.stdout.readline() for _ in range(5)]
+        lines = [process.stdout.readline() for _ in range(6)]
         process.send_signal(number)
-        rest, _ = process.communicate(timeout=60)
+        rest, errors = process.communicate(timeout=60)
     assert "demo model" in lines[0]
-    assert "ready on http://127.0.0.1:" in lines[1]
-    assert "curl -N http://127.0.0.1:" in lines[3]
+    assert re.fullmatch(r"pyllama \S+, llama\.cpp b\d+, backend .*CPU.*\n", lines[1])
+    assert "ready on http://127.0.0.1:" in lines[2]
+    assert "curl -N http://127.0.0.1:" in lines[4]
+    assert len(set(lines)) == len(lines)
     assert rest == ""
+    assert errors == ""
     assert process.returncode == 0

@@ -12,6 +12,7 @@ from pyllama.server.routes import (
     health,
     metrics,
     models,
+    openapi,
     props,
     slots,
     text,
@@ -23,7 +24,17 @@ __all__ = ["all_routes"]
 
 def all_routes(state: ServerState) -> list[Route]:
     """Return every route of the server, below ``--api-prefix``."""
-    routes: list[Route] = []
-    for module in (chat, completions, control, embeddings, health, metrics, models, props, slots, text):
-        routes += module.routes(state)
-    return routes
+    modules = (
+        chat,
+        completions,
+        control,
+        embeddings,
+        health,
+        metrics,
+        models,
+        openapi,
+        props,
+        slots,
+        text,
+    )
+    return [route for module in modules for route in module.routes(state)]

@@ -37,9 +37,11 @@ class ControlEndpoint:
         self._parse_limiter = anyio.CapacityLimiter(1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        settings = self._state.settings
         with self._state.running(), contextlib.suppress(ClientGoneError):
             async with Exchange(scope, receive, send) as exchange:
-                body = await exchange.read_body(min(self._state.settings.max_body_bytes, _MAX_BODY))
+                limit = min(settings.max_body_bytes, _MAX_BODY)
+                body = await exchange.read_body(limit, settings.body_timeout)
                 await send_json(send, 200, await self._control(scope[OWNER], body))
 
     async def _control(self, owner: bytes, body: bytes) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -47,6 +48,18 @@ _COUNTERS: tuple[tuple[str, str | None, str], ...] = (
     ("pyllama:prefix_refused_total", "prefix_refused", "Cached prefixes that turned out not to be whole"),
 )
 
+# (name on the wire, name in Engine.histograms(), help)
+_HISTOGRAMS = (
+    ("pyllama:queue_seconds", "queue_time", "Time from a request's submission to its slot"),
+    (
+        "pyllama:time_to_first_token_seconds",
+        "time_to_first_token",
+        "Time from a request's submission to its first token",
+    ),
+    ("pyllama:inter_token_seconds", "token_gap", "Time between two tokens of an answer"),
+    ("pyllama:prompt_length_tokens", "prompt_length", "Tokens of a request's prompt, with cached ones"),
+)
+
 _CONTROL_ACTIONS = ("reasoning_end", "reasoning_budget", "pause", "resume", "stop", "sampling")
 
 
@@ -57,7 +70,8 @@ def routes(state: ServerState) -> list[Route]:
     async def get_metrics(_: Request) -> Response:
         if not state.settings.endpoint_metrics:
             raise UnsupportedError("This server does not support metrics endpoint. Start it with `--metrics`")
-        response = Response(page.render(state.engine.metrics()), media_type="text/plain; version=0.0.4")
+        text = page.render(state.engine.metrics(), state.engine.histograms())
+        response = Response(text, media_type="text/plain; version=0.0.4")
         # Spelled as llama-server spells it, for clients that mind the case.
         response.raw_headers.append((b"Process-Start-Time-Unix", str(int(state.started_at)).encode()))
         return response
@@ -71,8 +85,8 @@ class MetricsPage:
     def __init__(self) -> None:
         self._last: Mapping[str, float] = {}
 
-    def render(self, now: Mapping[str, float]) -> str:
-        """Return the page for the counters ``now``."""
+    def render(self, now: Mapping[str, float], histograms: Mapping[str, Any]) -> str:
+        """Return the page for what ``Engine.metrics()`` and ``Engine.histograms()`` say."""
         lines: list[str] = []
         for name, key, text in _COUNTERS:
             _add(lines, "counter", name, text, 0 if key is None else now.get(key, 0))
@@ -104,6 +118,8 @@ class MetricsPage:
         _add(
             lines, "gauge", "llamacpp:n_busy_slots_per_decode", "Busy slots per decode call, on average", busy
         )
+        for name, key, text in _HISTOGRAMS:
+            lines += _histogram(name, text, histograms[key])
         self._last = dict(now)
         return "\n".join(lines) + "\n"
 
@@ -114,6 +130,16 @@ def _controls(now: Mapping[str, float]) -> list[str]:
     for action in _CONTROL_ACTIONS:
         lines.append(f'{name}{{action="{action}"}} {int(now.get("controls_" + action, 0))}')
     return lines
+
+
+def _histogram(name: str, text: str, values: Mapping[str, Any]) -> list[str]:
+    lines = [f"# HELP {name} {text}", f"# TYPE {name} histogram"]
+    total = 0
+    for bound, count in zip((*values["bounds"], "+Inf"), values["counts"], strict=True):
+        total += count
+        shown = int(bound) if isinstance(bound, float) and bound.is_integer() else bound
+        lines.append(f'{name}_bucket{{le="{shown}"}} {total}')
+    return [*lines, f"{name}_sum {values['sum']}", f"{name}_count {total}"]
 
 
 def _add(lines: list[str], kind: str, name: str, text: str, value: float) -> None:

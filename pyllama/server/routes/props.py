@@ -22,6 +22,8 @@ def routes(state: ServerState) -> list[Route]:
                 "endpoint_slots": settings.endpoint_slots,
                 "endpoint_props": settings.endpoint_props,
                 "endpoint_metrics": settings.endpoint_metrics,
+                "ui": settings.ui,
+                "ui_settings": dict(settings.ui_settings),
             }
             return JSONResponse({**flags, **state.engine.props()})
         if not settings.endpoint_props:

@@ -39,9 +39,10 @@ class TextRequests:
         self._kind = kind
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        settings = self._state.settings
         with self._state.running(), contextlib.suppress(ClientGoneError):
             async with Exchange(scope, receive, send) as exchange:
-                body = await exchange.read_body(self._state.settings.max_body_bytes)
+                body = await exchange.read_body(settings.max_body_bytes, settings.body_timeout)
                 with anyio.CancelScope() as answering:
                     exchange.watch(answering.cancel)
                     answer = await self._state.answer_text(self._kind, body)

@@ -1,0 +1,164 @@
+"""The document: which path takes what and answers what."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Any, NamedTuple
+
+from pyllama.server.openapi.answers import ANSWERS
+from pyllama.server.openapi.requests import REQUESTS
+from pyllama.server.openapi.shapes import Schema, ref
+
+__all__ = ["OPERATIONS", "Operation", "build_document"]
+
+_STREAM = "text/event-stream"
+
+
+class Operation(NamedTuple):
+    """One method of one path. ``statuses`` besides 200, 400, 401, 408, 413, 500 and 503."""
+
+    method: str
+    path: str
+    summary: str
+    answer: str
+    request: str = ""
+    streams: bool = False
+    statuses: tuple[int, ...] = ()
+    media_type: str = "application/json"
+    parameters: tuple[Schema, ...] = ()
+
+
+def _query(name: str, schema: Schema, text: str) -> Schema:
+    return {"name": name, "in": "query", "required": False, "schema": schema, "description": text}
+
+
+_BUSY = (429,)
+_UNSUPPORTED = (501,)
+
+
+def _generating(paths: str, summary: str, request: str, answer: str) -> list[Operation]:
+    return [
+        Operation("post", path, summary, answer, request, streams=True, statuses=_BUSY + _UNSUPPORTED)
+        for path in paths.split()
+    ]
+
+
+def _asking(paths: str, summary: str, request: str, answer: str) -> list[Operation]:
+    return [
+        Operation("post", path, summary, answer, request, statuses=_BUSY + _UNSUPPORTED)
+        for path in paths.split()
+    ]
+
+
+OPERATIONS: tuple[Operation, ...] = (
+    *_generating("/v1/chat/completions /chat/completions", "Answer a chat", "ChatRequest", "ChatCompletion"),
+    *_asking("/v1/chat/completions/control", "Steer a running chat", "ControlRequest", "ControlResult"),
+    *_asking(
+        "/v1/chat/completions/input_tokens /chat/completions/input_tokens",
+        "Count a chat's tokens",
+        "ChatRequest",
+        "TokenCount",
+    ),
+    *_generating("/v1/completions", "Continue a text, in OpenAI's form", "CompletionRequest", "Completion"),
+    *_generating(
+        "/completion /completions",
+        "Continue a text, in llama-server's form",
+        "CompletionRequest",
+        "NativeCompletion",
+    ),
+    *_generating("/infill", "Fill in code between two texts", "InfillRequest", "NativeCompletion"),
+    *_asking("/v1/embeddings", "Make embeddings, in OpenAI's form", "EmbeddingsRequest", "Embeddings"),
+    *_asking(
+        "/embedding /embeddings",
+        "Make embeddings, in llama-server's form",
+        "NativeEmbeddingsRequest",
+        "NativeEmbeddings",
+    ),
+    *_asking(
+        "/v1/rerank /rerank /v1/reranking /reranking", "Rank texts by a query", "RerankRequest", "Ranks"
+    ),
+    *_asking("/tokenize", "Turn text into tokens", "TokenizeRequest", "Tokens"),
+    *_asking("/detokenize", "Turn tokens into text", "DetokenizeRequest", "Text"),
+    *_asking("/apply-template", "Turn a chat into a prompt", "ChatRequest", "Prompt"),
+    Operation("get", "/health", "Say whether the model is loaded", "Health"),
+    Operation("get", "/v1/health", "Say whether the model is loaded", "Health"),
+    Operation("get", "/models", "Name the model", "Models"),
+    Operation("get", "/v1/models", "Name the model", "Models"),
+    Operation("get", "/props", "Show the server's properties", "Props"),
+    Operation(
+        "post", "/props", "Change the server's properties", "Success", "PropsRequest", statuses=_UNSUPPORTED
+    ),
+    Operation(
+        "get",
+        "/slots",
+        "Show what each slot does",
+        "Slots",
+        statuses=_UNSUPPORTED,
+        parameters=(
+            _query("fail_on_no_slot", {"type": "integer"}, "set to anything: 503 when no slot is idle"),
+        ),
+    ),
+    Operation(
+        "get", "/metrics", "Show Prometheus metrics", "", statuses=_UNSUPPORTED, media_type="text/plain"
+    ),
+    Operation("get", "/openapi.json", "Show this document", "OpenApi"),
+)
+
+_ERRORS = {
+    400: "The request is wrong; the message names the field.",
+    401: "The API key is missing or wrong.",
+    408: "The body did not arrive in time.",
+    413: "The body is larger than --max-body-bytes.",
+    429: "The queue is full; Retry-After says when to come back.",
+    500: "The server failed; the request was not at fault.",
+    501: "The model, or the server as it was started, cannot do this.",
+    503: "The model is not loaded yet, the server is shutting down, or no slot is idle.",
+}
+_ALWAYS = (400, 401, 408, 413, 500, 503)
+
+
+def build_document(prefix: str = "") -> dict[str, Any]:
+    """Return the OpenAPI 3.1 document of a server below ``--api-prefix``."""
+    paths: dict[str, Any] = {}
+    for operation in OPERATIONS:
+        paths.setdefault(operation.path, {})[operation.method] = _describe(operation)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "pyllama",
+            "version": version("pyllama-engine"),
+            "description": "llama-server's endpoints. Fields that a schema does not name are ignored.",
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
+        "servers": [{"url": prefix or "/"}],
+        "security": [{"bearer": []}, {"header": []}, {}],
+        "paths": paths,
+        "components": {
+            "schemas": {**REQUESTS, **ANSWERS},
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "header": {"type": "apiKey", "in": "header", "name": "X-Api-Key"},
+            },
+        },
+    }
+
+
+def _describe(operation: Operation) -> Schema:
+    content = {
+        operation.media_type: {"schema": ref(operation.answer) if operation.answer else {"type": "string"}}
+    }
+    if operation.streams:
+        content[_STREAM] = {"schema": {"type": "string"}}
+    responses: Schema = {"200": {"description": "The answer.", "content": content}}
+    for status in sorted({*_ALWAYS, *operation.statuses}):
+        responses[str(status)] = {
+            "description": _ERRORS[status],
+            "content": {"application/json": {"schema": ref("Error")}},
+        }
+    described: Schema = {"summary": operation.summary, "responses": responses}
+    if operation.parameters:
+        described["parameters"] = list(operation.parameters)
+    if operation.request:
+        body = {"application/json": {"schema": ref(operation.request)}}
+        described["requestBody"] = {"required": True, "content": body}
+    return described
