@@ -24,7 +24,7 @@ __all__ = [
     "leading_name",
 ]
 
-# By the name that --help would show first among those that begin with two dashes. pyllama's own flags all act.
+# By the name that --help would show first among those that begin with two dashes; of pyllama's own, all act.
 ACTING = frozenset(
     """
     --help --version --cache-list --completion-bash --list-devices
