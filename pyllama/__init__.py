@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         Memory,
         Model,
         SamplerChain,
+        ThreadPool,
         Vocab,
         build_info,
     )
@@ -89,6 +90,7 @@ __all__ = [
     "Stream",
     "SyncEngine",
     "SyncStream",
+    "ThreadPool",
     "Timings",
     "TokenAttr",
     "TokenLogprob",
@@ -129,6 +131,7 @@ _SOURCES = {
     "Stream": "pyllama.stream",
     "SyncEngine": "pyllama.sync",
     "SyncStream": "pyllama.sync",
+    "ThreadPool": _CORE,
     "Timings": "pyllama.answer",
     "TokenAttr": "pyllama.records",
     "TokenLogprob": "pyllama.answer",

@@ -143,7 +143,7 @@ cdef int _set_adapters(Context context, dict adapters) except -1:
     return 0
 
 
-cdef int _release_adapters(Context context) except -1:
+cdef int _release_adapters(_ContextHandle context) except -1:
     for each in context._adapters:
         (<LoraAdapter> each)._dependents.pop(id(context), None)
     context._adapters = {}
@@ -163,6 +163,8 @@ cdef int _set_control_vector(Context context, object data, object layers) except
         raise _errors.InvalidRequestError(
             f"data must have the shape ({n_layer - 1}, {n_embd}) (n_layer - 1, n_embd), not {rows.shape}", param="data"
         )
+    if not numpy.isfinite(rows).all():
+        raise _errors.InvalidRequestError("data holds NaN or infinity", param="data")
     start, end = (1, n_layer - 1) if layers is None else layers
     first = _integer(start, "layers", 1, n_layer - 1)
     return _apply_control_vector(context, (rows, first, _integer(end, "layers", first, n_layer - 1)))

@@ -1,7 +1,7 @@
 # A batch of tokens and embeddings for Context.decode. Plain memory: any thread, one at a time.
 
 from libc.stdint cimport int8_t
-from libc.stdlib cimport calloc
+from libc.stdlib cimport calloc, malloc
 
 
 @cython.auto_pickle(False)
@@ -19,6 +19,8 @@ cdef class Batch:
     cdef int32_t _n_seq_max
     cdef int32_t _n_embd
     cdef int32_t _n_embeddings  # entries that are embeddings; their token is LLAMA_TOKEN_NULL
+    cdef int32_t * _sections     # three more positions of each embedding (M-RoPE), -1 where they follow from the first
+    cdef bint _in_sections       # whether an embedding of this batch has them
     cdef bint _busy
 
     def __cinit__(self, object n_tokens, object n_seq_max=1, *, object n_embd=0):
@@ -55,6 +57,7 @@ cdef class Batch:
         free(self._batch.seq_id)
         free(self._batch.logits)
         free(self._batch.embd)
+        free(self._sections)
         free(self._ids)
 
     def __reduce_ex__(self, protocol):
@@ -95,6 +98,7 @@ cdef class Batch:
         self._writable(0)
         self._batch.n_tokens = 0
         self._n_embeddings = 0
+        self._in_sections = False
 
     def add(self, object token, object pos, object seq_ids, bint logits=False):
         """Append one token at position ``pos`` of the sequence, or the sequences, ``seq_ids``.
@@ -148,7 +152,8 @@ cdef class Batch:
         """Append embeddings, an array of shape (n, n_embd), at positions ``pos``, ``pos + 1``, … of one sequence.
 
         They take the place of the tokens' own embeddings, at the model's first layer. The batch must have been made
-        with n_embd. ``logits`` is as in add_sequence().
+        with n_embd. For models with M-RoPE ``pos`` can be an array of shape (n, 3), time, row and column of each, or
+        (n, 4). ``logits`` is as in add_sequence(). Raises InvalidRequestError for other shapes, NaN and infinity.
         """
         if self._n_embd == 0:
             raise _errors.InvalidRequestError("the batch holds no embeddings: make it with n_embd", param="rows")
@@ -158,10 +163,17 @@ cdef class Batch:
             raise _errors.InvalidRequestError(
                 f"rows must have the shape (n, {self._n_embd}), not {rows.shape}", param="rows"
             )
+        if not numpy.isfinite(rows).all():
+            raise _errors.InvalidRequestError("rows holds NaN or infinity", param="rows")
         cdef Py_ssize_t n = rows.shape[0]
         cdef int32_t start = self._batch.n_tokens
         cdef Py_buffer buffer
         cdef Py_ssize_t i
+        sections = None
+        if numpy.ndim(pos) > 0:
+            sections = _checked_sections(pos, n)
+            self._make_sections()
+            pos = sections[0, 0] if n else 0
         PyObject_GetBuffer(rows, &buffer, PyBUF_C_CONTIGUOUS)
         try:
             self._place(n, pos, seq_id, logits)
@@ -172,6 +184,28 @@ cdef class Batch:
         for i in range(n):
             self._batch.token[start + i] = llama.LLAMA_TOKEN_NULL
         self._n_embeddings += <int32_t> n
+        if sections is not None and n:
+            self._set_sections(start, sections)
+
+    cdef int _make_sections(self) except -1:
+        cdef size_t size = <size_t> self._capacity * 3 * sizeof(int32_t)
+        if self._sections is NULL:
+            self._sections = <int32_t *> malloc(size)
+        if self._sections is NULL:
+            raise MemoryError("the positions of a batch")
+        if not self._in_sections:
+            memset(self._sections, 0xFF, size)
+        return 0
+
+    cdef int _set_sections(self, int32_t start, object sections) except -1:
+        cdef int32_t i
+        self._in_sections = True
+        for i, entry in enumerate(sections.tolist()):
+            self._batch.pos[start + i] = entry[0]
+            self._sections[3 * (start + i)] = entry[1]
+            self._sections[3 * (start + i) + 1] = entry[2]
+            self._sections[3 * (start + i) + 2] = entry[3]
+        return 0
 
     cdef int _place(self, Py_ssize_t count, object pos, object seq_id, str logits) except -1:
         """Append ``count`` entries of one sequence; their tokens or embeddings are the caller's to fill in."""
@@ -210,3 +244,20 @@ cdef class Batch:
             self._batch.logits[start + n - 1] = 1
         self._batch.n_tokens = start + n
         return 0
+
+
+cdef object _checked_sections(object pos, Py_ssize_t n):
+    """Return the positions of n embeddings in four sections, an int array of shape (n, 4)."""
+    numpy = _numpy()
+    given = numpy.asarray(pos)
+    if given.dtype.kind not in "iu":
+        raise TypeError(f"pos must be integers, not of type {given.dtype}")
+    if given.ndim != 2 or given.shape[0] != n or given.shape[1] not in (3, 4):
+        raise _errors.InvalidRequestError(
+            f"pos must be an integer, or have the shape ({n}, 3) or ({n}, 4), not {given.shape}", param="pos"
+        )
+    if given.size and not (0 <= given.min() and given.max() < POSITION_LIMIT):
+        raise _errors.InvalidRequestError(f"pos must be in [0, {POSITION_LIMIT - 1}]", param="pos")
+    sections = numpy.zeros((n, 4), dtype=numpy.int64)
+    sections[:, : given.shape[1]] = given
+    return sections

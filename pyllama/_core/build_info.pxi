@@ -4,10 +4,11 @@ from libcpp.string cimport string
 from libcpp.vector cimport vector
 
 cimport core
+cimport llama
 
 
 def build_info() -> dict:
-    """Return version, llama.cpp tag, build configuration, flags, backends and devices.
+    """Return llama.cpp's tag, the build's configuration and flags, backends, devices, and what they support.
 
     Loads the backends when they are not yet loaded. Memory is in bytes.
     """
@@ -36,4 +37,10 @@ def build_info() -> dict:
         "flags": _text(flags),
         "backends": [_text(name) for name in names],
         "devices": devices,
+        "supports": {
+            "mmap": bool(llama.llama_supports_mmap()),
+            "mlock": bool(llama.llama_supports_mlock()),
+            "gpu_offload": bool(llama.llama_supports_gpu_offload()),
+            "rpc": bool(llama.llama_supports_rpc()),
+        },
     }

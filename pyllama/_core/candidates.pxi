@@ -2,6 +2,7 @@
 # may outlive the call they were made for: the chain takes new memory for its next token then.
 
 from cpython.buffer cimport PyBUF_WRITABLE
+from libc.math cimport INFINITY
 
 
 @cython.internal
@@ -51,13 +52,19 @@ cdef object _column(checked_chain * chain, bint of_ids):
 cdef object _left(checked_chain * chain):
     """Return the candidates that are still possible, as pyllama.samplers.Candidates."""
     cdef llama.llama_token_data_array * candidates = &chain.candidates()
-    numpy = _numpy()
     logits = _column(chain, False)
     possible = logits > -INFINITY
     kept = logits[possible]
-    p = numpy.exp(kept - kept.max(), dtype=numpy.float64)
-    p /= p.sum()
     selected = None
     if 0 <= candidates.selected < <int64_t> candidates.size:
         selected = candidates.data[candidates.selected].id
-    return _samplers_module().Candidates(_column(chain, True)[possible], kept, p.astype(numpy.float32), selected)
+    return _samplers_module().Candidates(_column(chain, True)[possible], kept, _probabilities(kept), selected)
+
+
+cdef object _probabilities(object logits):
+    """Return the softmax of a row, as float32."""
+    numpy = _numpy()
+    if not len(logits):
+        return logits
+    p = numpy.exp(logits - logits.max(), dtype=numpy.float64)
+    return (p / p.sum()).astype(numpy.float32)

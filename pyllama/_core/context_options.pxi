@@ -62,12 +62,13 @@ cdef class _ContextOptions:
             raise _errors.UnsupportedError(f"{model!r} ({architecture}) is a draft model and cannot run alone")
 
     cdef int set_sizes(self, object n_ctx, object n_batch, object n_ubatch, object n_seq_max,
-                       object n_outputs_max) except -1:
+                       object n_outputs_max, object n_outputs_max_per_seq) except -1:
         self.params.n_ctx = <uint32_t> _integer(n_ctx, "n_ctx", 0, 1 << 30)
         self.params.n_batch = <uint32_t> _integer(n_batch, "n_batch", 1, 1 << 22)
         self.params.n_ubatch = <uint32_t> _integer(n_ubatch, "n_ubatch", 1, 1 << 22)
         self.params.n_seq_max = <uint32_t> _integer(n_seq_max, "n_seq_max", 1, SEQUENCE_LIMIT)
         self.params.n_outputs_max = <uint32_t> _integer(n_outputs_max, "n_outputs_max", 0, 1 << 22)
+        self.params.n_outputs_max_per_seq = <uint32_t> _integer(n_outputs_max_per_seq, "n_outputs_max_per_seq", 1, 64)
         # One output for each sequence is reserved at once, and that many must be allowed.
         cdef int64_t room = min(self.params.n_batch, self._n_ctx())
         for name, value in (("n_batch", room), ("n_outputs_max", self.params.n_outputs_max or room)):
@@ -78,6 +79,12 @@ cdef class _ContextOptions:
                 )
         return 0
 
+    cdef int set_snapshots(self, object n_rs_seq) except -1:
+        """llama.cpp keeps the last n_rs_seq + 1 tokens of a sequence in one compute step, and asserts that they fit."""
+        cdef int64_t step = min(self.params.n_ubatch, self.params.n_batch, self._n_ctx())
+        self.params.n_rs_seq = <uint32_t> _integer(n_rs_seq, "n_rs_seq", 0, max(step - 2, 0))
+        return 0
+
     cdef int64_t _n_ctx(self):
         return self.params.n_ctx or llama.llama_model_n_ctx_train(self.model._ptr)
 
@@ -86,8 +93,10 @@ cdef class _ContextOptions:
             n_threads = _default_threads()
         if n_threads_batch is None:
             n_threads_batch = n_threads
-        self.params.n_threads = <int32_t> _integer(n_threads, "n_threads", 1, 512)
-        self.params.n_threads_batch = <int32_t> _integer(n_threads_batch, "n_threads_batch", 1, 512)
+        self.params.n_threads = <int32_t> _integer(n_threads, "n_threads", 1, ggml.GGML_MAX_N_THREADS)
+        self.params.n_threads_batch = <int32_t> _integer(
+            n_threads_batch, "n_threads_batch", 1, ggml.GGML_MAX_N_THREADS
+        )
         return 0
 
     cdef int set_memory(self, object flash_attn, bint kv_unified, object type_k, object type_v,
@@ -147,8 +156,8 @@ cdef class _ContextOptions:
 
 cdef int _default_threads():
     if hasattr(_os, "sched_getaffinity"):
-        return min(len(_os.sched_getaffinity(0)), 512)
-    return min(_os.cpu_count() or 1, 512)
+        return min(len(_os.sched_getaffinity(0)), ggml.GGML_MAX_N_THREADS)
+    return min(_os.cpu_count() or 1, ggml.GGML_MAX_N_THREADS)
 
 
 cdef int _check_head_size(Model model, llama.ggml_type kind, str param, object name) except -1:

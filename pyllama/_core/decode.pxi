@@ -122,6 +122,10 @@ cdef int _check_embeddings(Context context, Batch batch) except -1:
             f"the batch was made for embeddings of {batch._n_embd} numbers, and this model's have {n_embd}",
             param="batch",
         )
+    if batch._in_sections and not _has_sections(context._model._ptr):
+        raise _errors.InvalidRequestError(
+            f"positions of three sections are for models with M-RoPE, and {context._model!r} has none", param="batch"
+        )
     architecture = context._model.meta.get("general.architecture")
     if architecture in _TOKENS_ONLY:
         raise _errors.UnsupportedError(f"{context._model!r} ({architecture}) takes tokens only, no embeddings")
@@ -149,11 +153,32 @@ cdef int _compute(Context context, Batch batch, bint encode) except -1:
         batch._busy = False
     if code != 0:
         _raise_failure(context, batch, code, _text(capture.text()))
+    context._retired_pools.clear()
     for i in range(batch._batch.n_tokens):
         context._outputs[i] = encode or context._embeddings or batch._batch.logits[i]
+    if context._graph_samplers and not encode:
+        for i in range(batch._batch.n_tokens):
+            if context._outputs[i]:
+                context._outputs[i] = _output_flags(context, &batch._batch, i)
+    if not encode and llama.llama_n_rs_seq(ptr):
+        _note_states(context, batch)
     context._n_rows = batch._batch.n_tokens
     context._has_logits = not encode or llama.llama_model_is_diffusion(context._model._ptr)
     context._has_embeddings = context._embeddings
+    return 0
+
+
+cdef int _note_states(Context context, Batch batch) except -1:
+    """llama.cpp keeps the states after each token of a sequence's last step, where not every token is an output."""
+    cdef int32_t i
+    cdef int32_t n
+    for sequence in _sequences_of(batch):
+        context._forget_states(sequence)
+    if context._embeddings:
+        return 0
+    for i in range(batch._batch.n_tokens):
+        n = context._n_states.get(batch._batch.seq_id[i][0], 0)
+        context._n_states[batch._batch.seq_id[i][0]] = n + 1
     return 0
 
 
@@ -164,7 +189,7 @@ cdef int32_t _run(Context context, Batch batch, bint encode) except? -1 nogil:
     if batch._n_embeddings:
         c_batch.token = NULL
         if _has_sections(context._model._ptr):
-            _positions_by_section(&c_batch, positions)
+            _positions_by_section(batch, &c_batch, positions)
     else:
         c_batch.embd = NULL
     if encode:
@@ -178,15 +203,25 @@ cdef bint _has_sections(const llama.llama_model * model) noexcept nogil:
     return rope == llama.LLAMA_ROPE_TYPE_MROPE or rope == llama.LLAMA_ROPE_TYPE_IMROPE
 
 
-cdef int _positions_by_section(llama.llama_batch * b, vector[llama.llama_pos] & out) except -1 nogil:
+cdef int _positions_by_section(Batch batch, llama.llama_batch * b, vector[llama.llama_pos] & out) except -1 nogil:
+    cdef llama.llama_pos positions[4]
     cdef int32_t i
     cdef int32_t section
     out.resize(<size_t> b.n_tokens * 4)
-    for section in range(3):
-        for i in range(b.n_tokens):
-            out[<size_t> section * b.n_tokens + i] = b.pos[i]
+    for i in range(b.n_tokens):
+        _sections_of(batch, i, positions)
+        for section in range(4):
+            out[<size_t> section * b.n_tokens + i] = positions[section]
     b.pos = out.data()
     return 0
+
+
+cdef void _sections_of(Batch batch, int32_t i, llama.llama_pos * out) noexcept nogil:
+    """An entry's four positions, as M-RoPE has them: a text's are the same in three sections."""
+    out[0] = out[1] = out[2] = batch._batch.pos[i]
+    out[3] = 0
+    if batch._in_sections and batch._sections[3 * i] >= 0:
+        memcpy(out + 1, batch._sections + 3 * i, 3 * sizeof(llama.llama_pos))
 
 
 cdef int32_t _run_mixed(llama.llama_context * ptr, Batch batch, bint encode) except? -1 nogil:
@@ -222,8 +257,7 @@ cdef bint _fill_mixed(llama.llama_batch_ext * mixed, Batch batch) except? 0 nogi
             return False
         for j in range(1, b.n_seq_id[i]):
             llama_batch_ext_add_seq(mixed, i, b.seq_id[i][j])
-        positions[0] = positions[1] = positions[2] = b.pos[i]
-        positions[3] = 0
+        _sections_of(batch, i, positions)
         llama.llama_batch_ext_set_pos(mixed, i, positions)
         llama.llama_batch_ext_set_output_logits(mixed, i, b.logits[i] != 0)
     return True
@@ -255,6 +289,7 @@ cdef int _forget_states(Context context, Batch batch) except -1:
         return 0
     for sequence in _sequences_of(batch):
         llama.llama_memory_seq_rm(memory, sequence, -1, -1)
+        context._forget_states(sequence)
     return 0
 
 

@@ -24,8 +24,7 @@ cdef extern from "Python.h":
 
 # Positions stay below this, so that no sum of two of them overflows in llama.cpp.
 cdef int64_t POSITION_LIMIT = 1 << 30
-# llama.cpp's LLAMA_MAX_SEQ.
-cdef int SEQUENCE_LIMIT = 256
+cdef int SEQUENCE_LIMIT = <int> llama.llama_max_parallel_sequences()
 
 cdef bint _llama_ready = False
 _numpy_module = None

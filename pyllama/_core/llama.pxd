@@ -83,6 +83,10 @@ cdef extern from "llama.h" nogil:
         LLAMA_LOAD_MODE_MLOCK
         LLAMA_LOAD_MODE_MMAP_MLOCK
         LLAMA_LOAD_MODE_DIRECT_IO
+    enum llama_lazy_mode:
+        LLAMA_LAZY_MODE_OFF
+        LLAMA_LAZY_MODE_AUTO
+        LLAMA_LAZY_MODE_ON
     enum ggml_type:
         GGML_TYPE_F32
         GGML_TYPE_F16
@@ -131,11 +135,19 @@ cdef extern from "llama.h" nogil:
         double val_f64
         cbool val_bool
         char val_str[128]
+    struct ggml_backend_buffer_type:
+        pass
+    ctypedef ggml_backend_buffer_type * ggml_backend_buffer_type_t
+    struct llama_model_tensor_buft_override:
+        const char * pattern
+        ggml_backend_buffer_type_t buft
     struct llama_model_params:
         ggml_backend_dev_t * devices
+        const llama_model_tensor_buft_override * tensor_buft_overrides
         int32_t n_gpu_layers
         llama_split_mode split_mode
         llama_load_mode load_mode
+        llama_lazy_mode lazy_mode
         int32_t main_gpu
         const float * tensor_split
         const llama_model_kv_override * kv_overrides
@@ -150,7 +162,9 @@ cdef extern from "llama.h" nogil:
         uint32_t n_batch
         uint32_t n_ubatch
         uint32_t n_seq_max
+        uint32_t n_rs_seq
         uint32_t n_outputs_max
+        uint32_t n_outputs_max_per_seq
         int32_t n_threads
         int32_t n_threads_batch
         llama_rope_scaling_type rope_scaling_type
@@ -168,6 +182,7 @@ cdef extern from "llama.h" nogil:
         void * abort_callback_data
         ggml_type type_k
         ggml_type type_v
+        size_t moe_cache_size
         cbool embeddings
         cbool offload_kqv
         cbool op_offload
@@ -230,6 +245,7 @@ cdef extern from "llama.h" nogil:
     uint32_t llama_n_batch(const llama_context * ctx)
     uint32_t llama_n_ubatch(const llama_context * ctx)
     uint32_t llama_n_seq_max(const llama_context * ctx)
+    uint32_t llama_n_rs_seq(const llama_context * ctx)
     int32_t llama_n_threads(llama_context * ctx)
     int32_t llama_n_threads_batch(llama_context * ctx)
     llama_memory_t llama_get_memory(const llama_context * ctx)
@@ -273,6 +289,12 @@ cdef extern from "llama.h" nogil:
     const uint32_t LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY
 
     size_t llama_max_devices()
+    size_t llama_max_parallel_sequences()
+    size_t llama_max_tensor_buft_overrides()
+    cbool llama_supports_mmap()
+    cbool llama_supports_mlock()
+    cbool llama_supports_gpu_offload()
+    cbool llama_supports_rpc()
     int32_t llama_model_n_embd_inp(const llama_model * model)
     int32_t llama_model_n_layer_nextn(const llama_model * model)
     int32_t llama_model_n_head_kv(const llama_model * model)
@@ -302,6 +324,11 @@ cdef extern from "llama.h" nogil:
     void llama_set_embeddings(llama_context * ctx, cbool embeddings)
     void llama_set_causal_attn(llama_context * ctx, cbool causal_attn)
     void llama_set_n_threads(llama_context * ctx, int32_t n_threads, int32_t n_threads_batch)
+    struct ggml_threadpool:
+        pass
+    ctypedef ggml_threadpool * ggml_threadpool_t
+    void llama_attach_threadpool(llama_context * ctx, ggml_threadpool_t pool, ggml_threadpool_t pool_batch)
+    void llama_detach_threadpool(llama_context * ctx)
     void llama_perf_context_reset(llama_context * ctx)
 
     void llama_adapter_lora_free(llama_adapter_lora * adapter)
@@ -313,3 +340,11 @@ cdef extern from "llama.h" nogil:
 
 cdef extern from "model_tensors.h" namespace "pyllama" nogil:
     int64_t n_learned_positions(const llama_model * model)
+
+# Samplers that run in the context's graph.
+cdef extern from "llama.h" nogil:
+    struct llama_sampler_chain_params:
+        cbool no_perf
+
+    llama_sampler_chain_params llama_sampler_chain_default_params()
+    void llama_sampler_free(llama_sampler * sampler)

@@ -52,9 +52,13 @@ cdef class Memory:
         cdef llama.llama_memory_t memory = self._memory()
         with nogil:
             llama.llama_memory_clear(memory, data)
+        self._context._forget_states(None)
 
     def seq_rm(self, object seq_id, object p0=-1, object p1=-1):
-        """Remove a range of a sequence, or of all with ``seq_id`` -1; False when this memory cannot remove a part."""
+        """Remove a range of a sequence, or of all with ``seq_id`` -1; False when this memory cannot remove a part.
+
+        A recurrent state goes back by at most n_rs_seq tokens, and not to before the sequence's last batch.
+        """
         cdef llama.llama_memory_t memory = self._memory()
         cdef llama.llama_seq_id sequence = self._sequence(seq_id, "seq_id", -1)
         cdef llama.llama_pos span[2]
@@ -66,10 +70,30 @@ cdef class Memory:
                 return False
             with nogil:
                 llama.llama_memory_clear(memory, False)
+            self._context._forget_states(None)
             return True
+        cdef bint goes_back = sequence >= 0 and llama.llama_n_rs_seq(self._context._ptr) > 0
+        cdef llama.llama_pos last = llama.llama_memory_seq_pos_max(memory, sequence) if goes_back else -1
+        if 0 < span[0] <= last and (span[1] < 0 or span[1] > last):
+            # llama.cpp would take a state of an earlier batch.
+            if last - span[0] + 1 >= <int> self._context._n_states.get(sequence, 0):
+                return False
         with nogil:
             done = llama.llama_memory_seq_rm(memory, sequence, span[0], span[1])
+        if done and goes_back:
+            self._note_rollback(memory, sequence, last)
         return bool(done)
+
+    cdef int _note_rollback(self, llama.llama_memory_t memory, llama.llama_seq_id sequence,
+                            llama.llama_pos last) except -1:
+        """Remember a state that the next decode reads from an older place; an empty sequence must have none."""
+        cdef llama.llama_pos left = llama.llama_memory_seq_pos_max(memory, sequence)
+        if left < 0:
+            llama.llama_memory_seq_rm(memory, sequence, -1, -1)
+            self._context._forget_states(sequence)
+        elif left < last:
+            self._context._rolled_back.add(sequence)
+        return 0
 
     def seq_cp(self, object src, object dst, object p0=-1, object p1=-1):
         """Let the empty sequence ``dst`` share a range of ``src``.
@@ -83,6 +107,11 @@ cdef class Memory:
         self._range(p0, p1, span)
         if source == target:
             return
+        if source in self._context._rolled_back:
+            raise _errors.InvalidRequestError(
+                f"sequence {source} was taken back by seq_rm, which its next decode applies: decode it first",
+                param="src",
+            )
         if llama.llama_memory_seq_pos_max(memory, target) >= 0:
             raise _errors.InvalidRequestError(
                 f"the destination sequence {target} is not empty: seq_rm it first", param="dst"
@@ -104,7 +133,7 @@ cdef class Memory:
         cdef llama.llama_memory_t memory = self._memory()
         cdef llama.llama_seq_id sequence = self._sequence(seq_id, "seq_id", 0)
         cdef llama.llama_seq_id other
-        if self._context._kv_unified:
+        if self._context._kv_unified and not self._context._rolled_back:
             with nogil:
                 llama.llama_memory_seq_keep(memory, sequence)
             return
@@ -113,6 +142,7 @@ cdef class Memory:
             if other != sequence:
                 with nogil:
                     llama.llama_memory_seq_rm(memory, other, -1, -1)
+                self._context._forget_states(other)
 
     cdef bint _can_shift(self, llama.llama_memory_t memory):
         cdef llama.llama_rope_type rope = llama.llama_model_rope_type(self._context._model._ptr)

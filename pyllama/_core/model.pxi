@@ -13,9 +13,12 @@ cdef class Model:
     ``n_gpu_layers`` counts the layers kept on GPUs, -1 for all. ``split_mode`` spreads them over several GPUs: "none"
     (``main_gpu`` alone), "layer", "row" or "tensor", in the proportions ``tensor_split``; ``devices`` names the GPUs to
     use, as in build_info()["devices"]. ``use_mmap`` maps the file instead of reading it, ``use_direct_io`` reads it
-    past the system's cache; ``use_mlock`` keeps it in RAM. ``vocab_only`` loads the vocabulary and the metadata without
-    weights. ``check_tensors`` looks for numbers that are none. ``use_extra_bufts`` lets weights be repacked for this
-    CPU; ``no_host`` keeps weights out of the GPU's host memory. ``kv_overrides`` replaces metadata by key.
+    past the system's cache; ``use_mlock`` keeps it in RAM. ``lazy`` reads rows of very large tables when they are used:
+    "on", "off", or "auto" from 4 GiB on. ``vocab_only`` loads the vocabulary and the metadata without weights.
+    ``check_tensors`` looks for numbers that are none. ``use_extra_bufts`` lets weights be repacked for this CPU;
+    ``no_host`` keeps weights out of the GPU's host memory. ``tensor_overrides`` maps regular expressions of tensor
+    names to the memory they go to, "CPU" or a GPU's name; the first that is found in a name counts. ``kv_overrides``
+    replaces metadata by key.
     ``progress`` is called with a value in [0, 1]; when it returns False or raises, the load stops, and what it raised
     comes out of here. So does KeyboardInterrupt.
 
@@ -35,8 +38,9 @@ cdef class Model:
 
     def __cinit__(self, object path not None, *, object n_gpu_layers=-1, object split_mode="layer",
                   object main_gpu=0, object tensor_split=None, object devices=None, bint use_mmap=True,
-                  bint use_mlock=False, bint use_direct_io=False, bint vocab_only=False, bint check_tensors=False,
-                  bint use_extra_bufts=True, bint no_host=False, object kv_overrides=None, object progress=None):
+                  bint use_mlock=False, bint use_direct_io=False, object lazy="auto", bint vocab_only=False,
+                  bint check_tensors=False, bint use_extra_bufts=True, bint no_host=False,
+                  object tensor_overrides=None, object kv_overrides=None, object progress=None):
         self._pid = llama.process_id()
         self._dependents = {}
         cdef list files = [path] if isinstance(path, (str, bytes, _os.PathLike)) else list(path)
@@ -50,8 +54,10 @@ cdef class Model:
 
         cdef _LoadOptions options = _LoadOptions()
         cdef _LoadProgress state = _LoadProgress(progress)
-        options.set_load_mode(use_mmap, use_mlock, use_direct_io)
+        options.set_load_mode(use_mmap, use_mlock, use_direct_io, lazy)
         options.set_placement(n_gpu_layers, split_mode, main_gpu, tensor_split, devices)
+        if tensor_overrides is not None:
+            options.set_tensor_overrides(tensor_overrides)
         if kv_overrides is not None:
             options.set_overrides(kv_overrides, files[0])
         options.params.vocab_only = vocab_only

@@ -3,12 +3,21 @@
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.ref cimport PyObject
 
+cimport ggml
+
 cdef dict _SPLIT_MODES = {
     "none": llama.LLAMA_SPLIT_MODE_NONE,
     "layer": llama.LLAMA_SPLIT_MODE_LAYER,
     "row": llama.LLAMA_SPLIT_MODE_ROW,
     "tensor": llama.LLAMA_SPLIT_MODE_TENSOR,
 }
+cdef dict _LAZY_MODES = {
+    "off": llama.LLAMA_LAZY_MODE_OFF,
+    "auto": llama.LLAMA_LAZY_MODE_AUTO,
+    "on": llama.LLAMA_LAZY_MODE_ON,
+}
+# Compiling a regular expression takes stack for each of its levels.
+cdef int _PATTERN_LIMIT = 256
 # Metadata that llama.cpp ends the process for when it does not fit the rest of the file.
 cdef frozenset _FIXED = frozenset(("general.architecture", "general.alignment", "tokenizer.ggml.model"))
 # The hyperparameters that can be overridden: those whose values no tensor's shape depends on. llama.cpp asserts on
@@ -61,11 +70,15 @@ cdef class _LoadOptions:
     cdef vector[llama.llama_model_kv_override] overrides
     cdef vector[float] tensor_split
     cdef vector[llama.ggml_backend_dev_t] devices
+    cdef list patterns
+    cdef vector[llama.llama_model_tensor_buft_override] tensor_overrides
 
     def __cinit__(self):
         self.params = llama.llama_model_default_params()
 
-    cdef int set_load_mode(self, bint use_mmap, bint use_mlock, bint use_direct_io) except -1:
+    cdef int set_load_mode(self, bint use_mmap, bint use_mlock, bint use_direct_io, object lazy) except -1:
+        cdef int lazy_mode = _choice(_LAZY_MODES, lazy, "lazy")
+        self.params.lazy_mode = <llama.llama_lazy_mode> lazy_mode
         if use_direct_io and (use_mmap or use_mlock):
             raise _errors.InvalidRequestError(
                 "use_direct_io=True needs use_mmap=False and use_mlock=False", param="use_direct_io"
@@ -113,6 +126,47 @@ cdef class _LoadOptions:
             self.devices.push_back(device)
         self.devices.push_back(NULL)
         self.params.devices = self.devices.data()
+        return 0
+
+    cdef int set_tensor_overrides(self, object overrides) except -1:
+        """A tensor in the memory of a device that the model does not run on would end the process."""
+        cdef llama.llama_model_tensor_buft_override item
+        cdef dict kinds = {}
+        for i in range(<Py_ssize_t> ggml.ggml_backend_dev_count()):
+            self.add_buffer_type(kinds, ggml.ggml_backend_dev_get(i))
+        self.patterns = []
+        for pattern, kind in dict(overrides).items():
+            name = f"tensor_overrides[{pattern!r}]"
+            encoded = _utf8(pattern, name)
+            if not encoded or len(encoded) > _PATTERN_LIMIT or b"\0" in encoded:
+                raise _errors.InvalidRequestError(
+                    f"{name}: a pattern has 1 to {_PATTERN_LIMIT} bytes", param="tensor_overrides"
+                )
+            self.patterns.append(encoded)
+            item.pattern = <const char *> <bytes> self.patterns[-1]
+            item.buft = <llama.ggml_backend_buffer_type_t> <size_t> _choice(kinds, kind, name)
+            self.tensor_overrides.push_back(item)
+        if self.tensor_overrides.size() > llama.llama_max_tensor_buft_overrides():
+            raise _errors.InvalidRequestError(
+                f"tensor_overrides has {len(overrides)} patterns, and {llama.llama_max_tensor_buft_overrides()} are "
+                "allowed",
+                param="tensor_overrides",
+            )
+        memset(&item, 0, sizeof(item))
+        self.tensor_overrides.push_back(item)
+        self.params.tensor_buft_overrides = self.tensor_overrides.data()
+        return 0
+
+    cdef int add_buffer_type(self, dict kinds, llama.ggml_backend_dev_t device) except -1:
+        cdef ggml.ggml_backend_buffer_type_t kind = ggml.ggml_backend_dev_buffer_type(device)
+        cdef bint runs = ggml.ggml_backend_dev_type_of(device) == ggml.GGML_BACKEND_DEVICE_TYPE_CPU
+        cdef size_t i
+        for i in range(self.devices.size()):
+            runs = runs or self.devices[i] == device
+        if self.devices.empty() and self.params.split_mode != llama.LLAMA_SPLIT_MODE_NONE:
+            runs = runs or ggml.ggml_backend_dev_type_of(device) == ggml.GGML_BACKEND_DEVICE_TYPE_GPU
+        if kind is not NULL and runs:
+            kinds[ggml.ggml_backend_buft_name(kind).decode()] = <size_t> kind
         return 0
 
     cdef int set_overrides(self, object overrides, object first_file) except -1:

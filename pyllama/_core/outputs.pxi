@@ -40,6 +40,8 @@ cdef int _check_kept(Context context, bint logits) except -1:
 cdef float * _output_row(Context context, object i, bint logits) except NULL:
     _check_kept(context, logits)
     cdef int32_t index = _output_index(context, i)
+    if logits and context._outputs[index] & _NO_LOGITS:
+        raise IndexError(f"no logits {i}: the graph sampled this output, see sampled()")
     cdef float * row
     with nogil:
         row = llama_get_logits_ith(context._ptr, index) if logits else llama_get_embeddings_ith(context._ptr, index)

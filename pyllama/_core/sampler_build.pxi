@@ -133,6 +133,14 @@ cdef llama.llama_sampler * _build_dry(Vocab vocab, double multiplier, double bas
     )
 
 
+cdef llama.llama_sampler * _build_penalties(int32_t n_vocab, tuple a) except NULL:
+    """The vocabulary's size matters in a graph only."""
+    return llama_sampler_init_penalties(
+        n_vocab, <int32_t> _integer(a[0], "last_n", 0, 1 << 20), _real(a[1], "repeat", 1e-6, 1e6),
+        _real(a[2], "freq", -1e6, 1e6), _real(a[3], "present", -1e6, 1e6)
+    )
+
+
 cdef llama.llama_sampler * _build_sampler(str name, tuple a, Vocab vocab) except NULL:
     """Build one sampler. ``a`` holds the arguments in the order of the function in pyllama.samplers."""
     if vocab is None and name in _OF_VOCAB:
@@ -174,11 +182,7 @@ cdef llama.llama_sampler * _build_sampler(str name, tuple a, Vocab vocab) except
             _real(a[0], "target", -1, 1), _real(a[1], "decay", 0, 0.99), <uint32_t> a[2]
         )
     if name == "penalties":
-        # The vocabulary's size matters to sampling on a GPU only.
-        return llama_sampler_init_penalties(
-            0, <int32_t> _integer(a[0], "last_n", 0, 1 << 20), _real(a[1], "repeat", 1e-6, 1e6),
-            _real(a[2], "freq", -1e6, 1e6), _real(a[3], "present", -1e6, 1e6)
-        )
+        return _build_penalties(0, a)
     if name == "dry":
         return _build_dry(vocab, a[0], a[1], a[2], a[3], a[4])
     if name == "logit_bias":

@@ -126,6 +126,7 @@ cdef object _state_set(Context context, llama.llama_seq_id seq_id, object data):
         body = <const uint8_t *> buffer.buf + start
         size = buffer.len - start
         context._n_rows = 0
+        context._forget_states(None if seq_id < 0 else seq_id)
         with nogil:
             n_read = (
                 llama_state_set_data(context._ptr, body, size) if seq_id < 0

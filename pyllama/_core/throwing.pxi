@@ -30,6 +30,20 @@ cdef extern from "llama.h" nogil:
     float * llama_get_embeddings_ith(llama.llama_context * ctx, int32_t i) except +raise_captured
     float * llama_get_embeddings_seq(llama.llama_context * ctx, llama.llama_seq_id seq_id) except +raise_captured
 
+    cbool llama_set_sampler(llama.llama_context * ctx, llama.llama_seq_id seq_id, llama.llama_sampler * sampler) \
+        except +raise_captured
+    llama.llama_token llama_get_sampled_token_ith(llama.llama_context * ctx, int32_t i) except +raise_captured
+    float * llama_get_sampled_probs_ith(llama.llama_context * ctx, int32_t i) except +raise_captured
+    uint32_t llama_get_sampled_probs_count_ith(llama.llama_context * ctx, int32_t i) except +raise_captured
+    float * llama_get_sampled_logits_ith(llama.llama_context * ctx, int32_t i) except +raise_captured
+    uint32_t llama_get_sampled_logits_count_ith(llama.llama_context * ctx, int32_t i) except +raise_captured
+    llama.llama_token * llama_get_sampled_candidates_ith(llama.llama_context * ctx, int32_t i) \
+        except +raise_captured
+    uint32_t llama_get_sampled_candidates_count_ith(llama.llama_context * ctx, int32_t i) except +raise_captured
+    llama.llama_sampler * llama_sampler_chain_init(llama.llama_sampler_chain_params params) except +raise_captured
+    void llama_sampler_chain_add(llama.llama_sampler * chain, llama.llama_sampler * sampler) except +raise_captured
+    void llama_sampler_accept(llama.llama_sampler * sampler, llama.llama_token token) except +raise_captured
+
     llama.llama_sampler * llama_sampler_init_greedy() except +raise_captured
     llama.llama_sampler * llama_sampler_init_dist(uint32_t seed) except +raise_captured
     llama.llama_sampler * llama_sampler_init_top_k(int32_t k) except +raise_captured

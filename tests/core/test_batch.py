@@ -99,6 +99,32 @@ def test_embeddings_have_the_batchs_width() -> None:
     assert len(batch) == 0
 
 
+def test_embeddings_are_finite() -> None:
+    batch = Batch(4, n_embd=2)
+    for value in (np.nan, np.inf):
+        with pytest.raises(pyllama.InvalidRequestError, match="rows holds NaN"):
+            batch.add_embeddings([[0, value]], 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("pos", "error", "words"),
+    [
+        ([[0, 0], [0, 1]], pyllama.InvalidRequestError, r"shape \(2, 3\) or \(2, 4\), not \(2, 2\)"),
+        ([0, 1], pyllama.InvalidRequestError, r"not \(2,\)"),
+        ([[0, 0, 0]], pyllama.InvalidRequestError, r"not \(1, 3\)"),
+        ([[0, 0, -1]] * 2, pyllama.InvalidRequestError, "pos must be in"),
+        ([[0, 0, 1 << 30]] * 2, pyllama.InvalidRequestError, "pos must be in"),
+        ([[0, 0, 0.5]] * 2, TypeError, "pos must be integers"),
+    ],
+)
+def test_positions_in_sections_are_checked(pos: object, error: type[Exception], words: str) -> None:
+    batch = Batch(4, n_embd=2)
+    with pytest.raises(error, match=words):
+        batch.add_embeddings(np.zeros((2, 2)), pos, 0)
+    assert len(batch) == 0
+    batch.add_embeddings(np.zeros((2, 2)), np.int64(3), 0)
+
+
 def test_a_token_below_zero_is_no_embedding() -> None:
     batch = Batch(4, n_embd=3)
     with pytest.raises(pyllama.InvalidRequestError, match=r"tokens\[1\]=-1 is no token"):

@@ -15,9 +15,12 @@ STUB = Path(_llama.__file__).with_name("_llama.pyi")
 
 
 def members(owner: type) -> Iterator[tuple[str, object]]:
-    for name, value in vars(owner).items():
-        if not name.startswith("_"):
-            yield name, value
+    """The public members, also those that a private base holds."""
+    for part in owner.__mro__:
+        if part is owner or part.__name__.startswith("_"):
+            for name, value in vars(part).items():
+                if not name.startswith("_"):
+                    yield name, value
 
 
 def is_function(value: object) -> bool:

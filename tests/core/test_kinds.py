@@ -277,6 +277,46 @@ def test_embeddings_have_several_positions(tiny: Callable[..., Context]) -> None
     np.testing.assert_allclose(mixed.logits(), alone.logits(), rtol=0, atol=1e-3)
 
 
+@pytest.mark.parametrize("mixed", [False, True])
+def test_an_image_has_rows_and_columns(tiny: Callable[..., Context], mixed: bool) -> None:
+    """Positions in three sections are read as such, and a line of them is what one number says."""
+    rows = np.random.default_rng(3).standard_normal((4, 32))
+    line = [[pos, pos, pos] for pos in range(1, 5)]
+    square = [[1, 1 + i // 2, 1 + i % 2] for i in range(4)]
+    found = []
+    for pos, after in ((1, 5), (line, 5), ([[*p, 0] for p in line], 5), (square, 5), (square, 5)):
+        context = tiny("qwen2vl")
+        batch = Batch(6, n_embd=32)
+        batch.add(9, 0, 0)
+        if not mixed:
+            context.decode(batch)
+            batch.clear()
+        batch.add_embeddings(rows, pos, 0)
+        context.decode(batch)
+        found.append(context.logits())
+        batch.clear()
+        batch.add(5, after, 0, logits=True)
+        context.decode(batch)
+        found[-1] = np.concatenate([found[-1], context.logits()])
+    one, by_three, by_four, first, second = found
+    np.testing.assert_allclose(by_three, one, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(by_four, one, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(first, second, rtol=0, atol=1e-4)
+    assert np.abs(first - one).max() > 1e-2
+
+
+def test_rows_and_columns_need_a_model_that_has_them(tiny: Callable[..., Context]) -> None:
+    batch = Batch(2, n_embd=32)
+    batch.add_embeddings(np.zeros((1, 32)), [[0, 1, 1]], 0)
+    with pytest.raises(pyllama.InvalidRequestError, match="models with M-RoPE"):
+        tiny("llama").decode(batch)
+    context = tiny("qwen2vl")
+    batch.add_embeddings(np.zeros((1, 32)), [[5, 1, 1]], 0)
+    context.decode(batch)
+    with pytest.raises(pyllama.InvalidRequestError, match="inconsistent sequence positions"):
+        context.decode(batch)
+
+
 # --- misuse ---
 
 

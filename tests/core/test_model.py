@@ -194,6 +194,11 @@ def test_bad_options_are_named(tiny_files: Callable[[str], Path]) -> None:
         ({"main_gpu": 1 << 40}, "main_gpu"),
         ({"n_gpu_layers": -2}, "n_gpu_layers"),
         ({"use_direct_io": True}, "use_direct_io"),
+        ({"lazy": True}, "lazy=True"),
+        ({"tensor_overrides": {"output": "no memory"}}, "'CPU'"),
+        ({"tensor_overrides": {"": "CPU"}}, "1 to 256 bytes"),
+        ({"tensor_overrides": {"x" * 257: "CPU"}}, "1 to 256 bytes"),
+        ({"tensor_overrides": {f"{i}": "CPU" for i in range(4097)}}, "4096 are allowed"),
     ):
         with pytest.raises(pyllama.InvalidRequestError, match=name):
             Model(tiny_files("llama"), **options)
@@ -207,11 +212,20 @@ def test_bad_options_are_named(tiny_files: Callable[[str], Path]) -> None:
         {"use_mmap": False, "use_direct_io": True},
         {"check_tensors": True, "use_extra_bufts": False, "no_host": True},
         {"devices": [], "split_mode": "none", "main_gpu": -1, "n_gpu_layers": 0},
+        {"lazy": "on"},
+        {"lazy": "off", "use_mmap": False},
+        {"tensor_overrides": {r"blk\.0\..*": "CPU", ".*": "CPU"}, "devices": []},
     ],
 )
 def test_load_modes(options: dict[str, object]) -> None:
     with Model(str(demo_model_path()), **options) as model:
         assert model.n_layer > 0
+
+
+def test_a_bad_pattern_of_tensors_is_an_error(tiny_files: Callable[[str], Path]) -> None:
+    for pattern in ("(", "a{5,2}", "[" * 200, "(a*)*" * 50 + "("):
+        with pytest.raises(ModelLoadError):
+            Model(tiny_files("llama"), tensor_overrides={pattern: "CPU"})
 
 
 def test_vocab_only_cannot_run() -> None:
