@@ -8,13 +8,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from pyllama.engine_base import to_json
-
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["Embeddings", "Ranked", "embeddings_body", "parse_embeddings", "parse_ranks", "rerank_body"]
+__all__ = [
+    "Embeddings",
+    "Ranked",
+    "embeddings_body",
+    "parse_embeddings",
+    "parse_ranks",
+    "rerank_body",
+    "to_json",
+]
 
 Embeddings: TypeAlias = "npt.NDArray[np.float32]"
 
@@ -25,6 +31,11 @@ class Ranked:
 
     index: int
     score: float
+
+
+def to_json(fields: Mapping[str, Any]) -> bytes:
+    """Return fields that are not None as JSON."""
+    return json.dumps({name: value for name, value in fields.items() if value is not None}).encode()
 
 
 def embeddings_body(inputs: Sequence[str | Sequence[int]], options: Mapping[str, Any]) -> bytes:

@@ -8,21 +8,13 @@ async with pyllama.Engine(model="model.gguf", n_ctx=4096) as engine:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from pyllama.embeddings import (
-    Embeddings,
-    Ranked,
-    embeddings_body,
-    parse_embeddings,
-    parse_ranks,
-    rerank_body,
-)
-from pyllama.engine_base import EngineBase, stream_body, template_body
+from pyllama.embeddings import Embeddings, Ranked, parse_embeddings, parse_ranks
+from pyllama.engine_base import EngineBase
 from pyllama.errors import ClosedError, EngineError
 from pyllama.loading import EngineHandle
 from pyllama.loop import LoopNotifier, StreamReader
@@ -124,9 +116,7 @@ class Engine(EngineBase):
             EngineBusyError: The queue is full.
             ClosedError: The engine is not running.
         """
-        core = self._running()
-        body = stream_body("messages", list(messages), options)
-        return self._submit(await _in_thread(lambda: core.prepare_chat(body, "deltas")))
+        return self._submit(await _in_thread(self._chat(messages, options)))
 
     async def completion(self, prompt: str | Sequence[int], **options: Any) -> Stream:
         """Start a raw completion, without chat template, and return its stream.
@@ -139,9 +129,7 @@ class Engine(EngineBase):
         Raises:
             InvalidRequestError, ContextLengthError, EngineBusyError, ClosedError: As for chat().
         """
-        core = self._running()
-        body = stream_body("prompt", prompt if isinstance(prompt, str) else list(prompt), options)
-        return self._submit(await _in_thread(lambda: core.prepare_completion(body, "deltas")))
+        return self._submit(await _in_thread(self._completion(prompt, options)))
 
     async def embeddings(self, inputs: Sequence[str | Sequence[int]], **options: Any) -> Embeddings:
         """Return one vector per text, or list of token ids: float32, shape (n_inputs, n_embd).
@@ -153,30 +141,26 @@ class Engine(EngineBase):
             UnsupportedError: The engine was made for other requests.
             InvalidRequestError, ContextLengthError, EngineBusyError, ClosedError: As for chat().
         """
-        core = self._running()
-        body = embeddings_body(inputs, options)
-        return parse_embeddings(await self._whole(await _in_thread(lambda: core.prepare_embeddings(body))))
+        prepared = await _in_thread(self._embeddings(inputs, options))
+        return parse_embeddings(await self._whole(prepared))
 
     async def rerank(self, query: str, documents: Sequence[str], **options: Any) -> list[Ranked]:
         """Return how well each document answers a query, the best first; ``top_n`` keeps so many.
 
         Needs an engine made with ``reranking=True``; raises as embeddings().
         """
-        core = self._running()
-        body = rerank_body(query, documents, options)
-        return parse_ranks(await self._whole(await _in_thread(lambda: core.prepare_rerank(body))))
+        prepared = await _in_thread(self._rerank(query, documents, options))
+        return parse_ranks(await self._whole(prepared))
 
     async def tokenize(
         self, text: str, *, add_special: bool = False, parse_special: bool = True
     ) -> list[int]:
         """Return the token ids of a text; ``add_special`` puts the model's own around it."""
-        core = self._running()
-        return await _in_thread(lambda: core.tokenize(text, add_special, parse_special))
+        return await _in_thread(self._tokenize(text, add_special, parse_special))
 
     async def detokenize(self, tokens: Iterable[int]) -> str:
         """Return the text of token ids; bytes that are no whole character become U+FFFD."""
-        core = self._running()
-        return await _in_thread(lambda: core.detokenize(list(tokens)))
+        return await _in_thread(self._detokenize(tokens))
 
     async def apply_template(self, messages: Sequence[Mapping[str, Any]], **options: Any) -> str:
         """Return the prompt that the model's chat template makes of messages; options as for chat().
@@ -184,10 +168,7 @@ class Engine(EngineBase):
         Raises:
             InvalidRequestError: A field is wrong, or the template refuses the messages.
         """
-        core = self._running()
-        body = template_body(messages, options)
-        answer = await _in_thread(lambda: core.answer_text("apply_template", body))
-        return str(json.loads(answer)["prompt"])
+        return await _in_thread(self._apply_template(messages, options))
 
     async def slots(self) -> list[dict[str, Any]]:
         """Return what each slot is doing; waits for the step that is running."""

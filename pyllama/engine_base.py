@@ -1,4 +1,4 @@
-"""What the asynchronous and the synchronous engine share: flags, request bodies and introspection."""
+"""What the asynchronous and the synchronous engine share: flags, requests and introspection."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ import json
 import os
 import shlex
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
+from pyllama.embeddings import embeddings_body, rerank_body, to_json
 from pyllama.errors import ClosedError
 from pyllama.loading import EngineHandle
 
 if TYPE_CHECKING:
     from pyllama._core import _llama
 
-__all__ = ["EngineBase", "stream_body", "template_body", "to_argv"]
+__all__ = ["EngineBase", "to_argv"]
+
+Preparation: TypeAlias = "Callable[[], _llama.Prepared]"
 
 # llama.cpp's names of the fields whose flags are spelled otherwise.
 _FLAGS = {
@@ -103,25 +106,43 @@ class EngineBase:
         """Return the engine's counters; times are in seconds."""
         return self._running().metrics()
 
+    # What a request asks of the core. The body is made at once; the call takes time, and is for any thread.
+
+    def _chat(self, messages: Sequence[Mapping[str, Any]], options: Mapping[str, Any]) -> Preparation:
+        core, body = self._running(), to_json({**options, "messages": list(messages), "stream": True})
+        return lambda: core.prepare_chat(body, "deltas")
+
+    def _completion(self, prompt: str | Sequence[int], options: Mapping[str, Any]) -> Preparation:
+        value = prompt if isinstance(prompt, str) else list(prompt)
+        core, body = self._running(), to_json({**options, "prompt": value, "stream": True})
+        return lambda: core.prepare_completion(body, "deltas")
+
+    def _embeddings(self, inputs: Sequence[str | Sequence[int]], options: Mapping[str, Any]) -> Preparation:
+        core, body = self._running(), embeddings_body(inputs, options)
+        return lambda: core.prepare_embeddings(body)
+
+    def _rerank(self, query: str, documents: Sequence[str], options: Mapping[str, Any]) -> Preparation:
+        core, body = self._running(), rerank_body(query, documents, options)
+        return lambda: core.prepare_rerank(body)
+
+    def _tokenize(self, text: str, add_special: bool, parse_special: bool) -> Callable[[], list[int]]:
+        core = self._running()
+        return lambda: core.tokenize(text, add_special, parse_special)
+
+    def _detokenize(self, tokens: Iterable[int]) -> Callable[[], str]:
+        core, ids = self._running(), list(tokens)
+        return lambda: core.detokenize(ids)
+
+    def _apply_template(
+        self, messages: Sequence[Mapping[str, Any]], options: Mapping[str, Any]
+    ) -> Callable[[], str]:
+        core, body = self._running(), to_json({**options, "messages": list(messages)})
+        return lambda: str(json.loads(core.answer_text("apply_template", body))["prompt"])
+
     def _running(self) -> _llama.Engine:
         if self._handle is None:
             raise ClosedError(f"the engine is not running: use it in `with {type(self).__name__}(...)`")
         return self._handle.core()
-
-
-def stream_body(name: str, value: object, options: Mapping[str, Any]) -> bytes:
-    """Return a streaming request as JSON; ``name`` is its main field. Options that are None are left out."""
-    return to_json({**options, name: value, "stream": True})
-
-
-def template_body(messages: Sequence[Mapping[str, Any]], options: Mapping[str, Any]) -> bytes:
-    """Return the request for the text that a chat template makes of messages."""
-    return to_json({**options, "messages": list(messages)})
-
-
-def to_json(fields: Mapping[str, Any]) -> bytes:
-    """Return fields that are not None as JSON."""
-    return json.dumps({name: value for name, value in fields.items() if value is not None}).encode()
 
 
 def to_argv(flags: Mapping[str, Any]) -> list[str]:

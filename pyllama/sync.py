@@ -9,7 +9,6 @@ No event loop takes part, so it also works in a thread where one runs, as in a n
 
 from __future__ import annotations
 
-import json
 import selectors
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,15 +17,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pyllama.answer import Completion, ControlResult, Delta
 from pyllama.deltas import collect, control_request, parse_control
-from pyllama.embeddings import (
-    Embeddings,
-    Ranked,
-    embeddings_body,
-    parse_embeddings,
-    parse_ranks,
-    rerank_body,
-)
-from pyllama.engine_base import EngineBase, stream_body, template_body
+from pyllama.embeddings import Embeddings, Ranked, parse_embeddings, parse_ranks
+from pyllama.engine_base import EngineBase
 from pyllama.errors import ClosedError
 from pyllama.loading import EngineHandle
 from pyllama.loop import read_new
@@ -102,8 +94,7 @@ class SyncEngine(EngineBase):
             EngineBusyError: The queue is full.
             ClosedError: The engine is not running.
         """
-        core = self._running()
-        return self._submit(core.prepare_chat(stream_body("messages", list(messages), options), "deltas"))
+        return self._submit(self._chat(messages, options)())
 
     def completion(self, prompt: str | Sequence[int], **options: Any) -> SyncStream:
         """Start a raw completion, without chat template, and return its stream.
@@ -116,9 +107,7 @@ class SyncEngine(EngineBase):
         Raises:
             InvalidRequestError, ContextLengthError, EngineBusyError, ClosedError: As for chat().
         """
-        core = self._running()
-        body = stream_body("prompt", prompt if isinstance(prompt, str) else list(prompt), options)
-        return self._submit(core.prepare_completion(body, "deltas"))
+        return self._submit(self._completion(prompt, options)())
 
     def embeddings(self, inputs: Sequence[str | Sequence[int]], **options: Any) -> Embeddings:
         """Return one vector per text, or list of token ids: float32, shape (n_inputs, n_embd).
@@ -130,28 +119,24 @@ class SyncEngine(EngineBase):
             UnsupportedError: The engine was made for other requests.
             InvalidRequestError, ContextLengthError, EngineBusyError, ClosedError: As for chat().
         """
-        core = self._running()
-        body = embeddings_body(inputs, options)
-        return parse_embeddings(_Reader(core, core.prepare_embeddings(body)).whole())
+        prepared = self._embeddings(inputs, options)()
+        return parse_embeddings(_Reader(self._running(), prepared).whole())
 
     def rerank(self, query: str, documents: Sequence[str], **options: Any) -> list[Ranked]:
         """Return how well each document answers a query, the best first; ``top_n`` keeps so many.
 
         Needs an engine made with ``reranking=True``; raises as embeddings().
         """
-        core = self._running()
-        body = rerank_body(query, documents, options)
-        return parse_ranks(_Reader(core, core.prepare_rerank(body)).whole())
+        prepared = self._rerank(query, documents, options)()
+        return parse_ranks(_Reader(self._running(), prepared).whole())
 
     def tokenize(self, text: str, *, add_special: bool = False, parse_special: bool = True) -> list[int]:
         """Return the token ids of a text; ``add_special`` puts the model's own around it."""
-        core = self._running()
-        return core.tokenize(text, add_special, parse_special)
+        return self._tokenize(text, add_special, parse_special)()
 
     def detokenize(self, tokens: Iterable[int]) -> str:
         """Return the text of token ids; bytes that are no whole character become U+FFFD."""
-        core = self._running()
-        return core.detokenize(list(tokens))
+        return self._detokenize(tokens)()
 
     def apply_template(self, messages: Sequence[Mapping[str, Any]], **options: Any) -> str:
         """Return the prompt that the model's chat template makes of messages; options as for chat().
@@ -159,10 +144,7 @@ class SyncEngine(EngineBase):
         Raises:
             InvalidRequestError: A field is wrong, or the template refuses the messages.
         """
-        core = self._running()
-        body = template_body(messages, options)
-        answer = core.answer_text("apply_template", body)
-        return str(json.loads(answer)["prompt"])
+        return self._apply_template(messages, options)()
 
     def slots(self) -> list[dict[str, Any]]:
         """Return what each slot is doing; waits for the step that is running."""

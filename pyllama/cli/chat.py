@@ -25,6 +25,9 @@ Flags are llama-server's, such as -m model.gguf -c 4096 -ngl 99 --temp 0.7 (pyll
 Without a model it is the small demo model that comes with pyllama.
 """
 
+# Seconds between two looks for a signal at the prompt.
+_LOOK = 0.2
+
 _HELP = """\
 /end            end the reasoning and go on with the answer, while it runs
 /think on|off   let the model reason before it answers, or not
@@ -84,11 +87,21 @@ class Chat:
                 import readline  # noqa: F401  (input() edits lines with it)
             name = self._engine.props()["model_path"].rsplit("/", 1)[-1]
             self._say(f"{name}, {self._engine.n_ctx} tokens of context. /help shows the commands.")
-        while not self._leaving and (line := self._ask()) is not None:
-            if line.startswith("/"):
-                self._command(line)
-            elif line.strip():
-                self._answer(line)
+        while not self._leaving:
+            try:
+                if (line := self._ask()) is None:
+                    break
+                self._take(line)
+            except KeyboardInterrupt:
+                if not self._interactive:
+                    raise
+                self._say("\n(/quit or Ctrl-D leaves)")
+
+    def _take(self, line: str) -> None:
+        if line.startswith("/"):
+            self._command(line)
+        elif line.strip():
+            self._answer(line)
 
     def _ask(self) -> str | None:
         self._log.show()
@@ -99,14 +112,11 @@ class Chat:
         if not self._interactive:
             return next((line.rstrip("\n") for line in sys.stdin), None)
         try:
-            with self._prefilled():
+            with self._prefilled(), _signals_seen():
                 return input("\n> ")
         except EOFError:
             print()
             return None
-        except KeyboardInterrupt:
-            self._say("\n(/quit or Ctrl-D leaves)")
-            return ""
 
     @contextlib.contextmanager
     def _prefilled(self) -> Iterator[None]:
@@ -130,8 +140,10 @@ class Chat:
         try:
             self._stream = stream = self._engine.chat(self._messages, **options)
             answer = self._show(stream)
-        except PyllamaError as exc:
+        except BaseException as exc:
             self._messages.pop()
+            if not isinstance(exc, PyllamaError):
+                raise
             print(f"{printable(str(exc))}", file=sys.stderr)
             return
         finally:
@@ -223,6 +235,18 @@ class Chat:
             if self._stream is not None:
                 text = f"\n[{text}]"
             print(dim(printable(text), sys.stdout), flush=True)
+
+
+@contextlib.contextmanager
+def _signals_seen() -> Iterator[None]:
+    """Python's readline waits on when a signal comes right before it waits: let it look again, and again."""
+    before = signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.setitimer(signal.ITIMER_REAL, _LOOK, _LOOK)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _write(deltas: list[Delta], writer: AnswerWriter, bar: Bar) -> None:

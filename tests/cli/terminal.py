@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import pty
@@ -52,15 +51,6 @@ class Terminal:
                 assert self.process.poll() is None, (text, self.seen[self.at :])
         before, self.at = self.seen[self.at : at], at + len(text)
         return before + text
-
-    def press_ctrl_c_for(self, text: str) -> None:
-        """Press Ctrl-C until ``text`` comes: Python's readline misses one right before it waits for a key."""
-        while True:
-            self.type("\x03")
-            with contextlib.suppress(AssertionError):
-                self.expect(text, seconds=2)
-                return
-            assert self.process.poll() is None, (text, self.seen[self.at :])
 
     def has_echo(self) -> bool:
         return bool(termios.tcgetattr(self.slave)[3] & termios.ECHO)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from terminal import Terminal
@@ -59,9 +60,46 @@ def test_ctrl_c_stops_the_answer_and_keeps_the_session() -> None:
             terminal.type("\x03")
             terminal.expect("[stopped]")
         at_the_prompt(terminal)
-        terminal.press_ctrl_c_for("Ctrl-D leaves")
+        terminal.type("\x03")
+        terminal.expect("Ctrl-D leaves")
         at_the_prompt(terminal)
         terminal.type("/quit\n")
+        assert terminal.end() == 0
+
+
+# Presses Ctrl-C inside readline, when the prompt is written and before it waits for a key: no system call is
+# interrupted then.
+PRESS_BEFORE_WAITING = """
+import ctypes, readline
+try:
+    hook = ctypes.c_void_p.in_dll(ctypes.CDLL(readline.__file__), "rl_pre_input_hook")
+except ValueError:
+    print("no hook", flush=True)
+else:
+    press = ctypes.pythonapi.PyErr_SetInterrupt
+    hook.value = ctypes.cast(press, ctypes.c_void_p).value
+"""
+
+
+def test_ctrl_c_right_before_readline_waits(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(PRESS_BEFORE_WAITING)
+    with Terminal("chat", "--threads", "1", PYTHONPATH=str(tmp_path)) as terminal:
+        if "no hook" in terminal.expect("/help shows"):
+            pytest.skip("this readline has no such hook")
+        for _ in range(3):
+            terminal.expect("> ")
+            terminal.expect("Ctrl-D leaves")
+
+
+def test_ctrl_c_during_the_prefill() -> None:
+    with Terminal(*ENDLESS) as terminal:
+        terminal.expect("/help shows")
+        terminal.type("What is 17 + 25? " * 150 + "\n")
+        terminal.expect("reading the prompt")
+        terminal.type("\x03")
+        terminal.expect("[stopped]")
+        at_the_prompt(terminal)
+        terminal.type("\x04")
         assert terminal.end() == 0
 
 

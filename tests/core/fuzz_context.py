@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyllama import Batch, LoraAdapter
+from pyllama import Batch, LoraAdapter, PyllamaError, ThreadPool
+from pyllama.samplers import greedy
 
 if TYPE_CHECKING:
     from fuzz_worker import Handles
@@ -15,11 +16,55 @@ if TYPE_CHECKING:
 OUTPUTS = ("last", "all", "none")
 
 
+def next_position(handles: Handles, seq_id: int) -> int:
+    try:
+        return handles.context.memory.seq_pos_max(seq_id) + 1
+    except PyllamaError:  # no memory: each batch begins anew
+        return 0
+
+
 def continue_sequence(handles: Handles, a: int, b: int, c: int) -> None:
-    context, batch, seq_id = handles.context, handles.batch, abs(a) % 3
+    """Tokens at the right place; all of them outputs, the last, or none."""
+    batch, seq_id = handles.batch, abs(a) % 3
     batch.clear()
-    batch.add_sequence([5] * (1 + abs(b) % 70), context.memory.seq_pos_max(seq_id) + 1, seq_id, "all")
-    context.decode(batch)
+    batch.add_sequence(
+        [5 + abs(c) % 40] * (1 + abs(b) % 70), next_position(handles, seq_id), seq_id, OUTPUTS[c % 3]
+    )
+    handles.context.decode(batch)
+
+
+def continue_one(handles: Handles, a: int, b: int, c: int) -> None:
+    """One token of a sequence, as a loop decodes, or one that two of them share."""
+    batch, shared = handles.batch, c % 5 == 0
+    pos = max(next_position(handles, seq_id) for seq_id in ([0, 1] if shared else [abs(a) % 3]))
+    batch.clear()
+    batch.add(abs(b) % 50, pos, [0, 1] if shared else abs(a) % 3, logits=c % 4 != 1)
+    handles.context.decode(batch)
+
+
+def encode_sequence(handles: Handles, a: int, b: int, c: int) -> None:
+    handles.batch.clear()
+    handles.batch.add_sequence([5] * (1 + abs(b) % 40), 0, abs(a) % 3)
+    handles.context.encode(handles.batch)
+
+
+def decode_image(handles: Handles, a: int, b: int, c: int) -> None:
+    """Text, then rows at places in three or four sections, here and there wrong ones."""
+    n, width, pos = 1 + abs(b) % 9, handles.model.n_embd_inp, next_position(handles, abs(a) % 3)
+    batch = Batch(12, 3, n_embd=width)
+    if b % 2:
+        batch.add(5, pos, abs(a) % 3)
+        pos += 1
+    places = [[pos, pos + i // 3, pos + i % 3, c % 2][: 3 + b % 2] for i in range(n)]
+    places[c % n][a % 3] = c if c % 3 == 0 else pos
+    batch.add_embeddings(np.full((n, width), [1e-3, 1.0, 1e30][c % 3]), places, abs(a) % 3, OUTPUTS[b % 3])
+    handles.context.decode(batch)
+
+
+def take_back(handles: Handles, a: int, b: int, c: int) -> None:
+    """As speculative decoding does: remove some of the last tokens."""
+    seq_id = abs(a) % 3
+    handles.context.memory.seq_rm(seq_id, next_position(handles, seq_id) - 1 - abs(b) % 6)
 
 
 def decode_embeddings(handles: Handles, a: int, b: int, c: int) -> None:
@@ -27,8 +72,8 @@ def decode_embeddings(handles: Handles, a: int, b: int, c: int) -> None:
     context, seq_id = handles.context, abs(a) % 3
     width = handles.model.n_embd_inp if c % 5 else abs(c) % 300 + 1
     batch = Batch(1 + abs(b) % 70, 3, n_embd=width)
-    rows = np.full((1 + abs(b) % 70, width), c % 3, dtype=np.float32)
-    batch.add_embeddings(rows, context.memory.seq_pos_max(seq_id) + 1, seq_id, OUTPUTS[b % 3])
+    rows = np.full((1 + abs(b) % 70, width), [0, 1, 1e30, np.nan][c % 4], dtype=np.float32)
+    batch.add_embeddings(rows, next_position(handles, seq_id), seq_id, OUTPUTS[b % 3])
     context.decode(batch)
 
 
@@ -90,6 +135,14 @@ def text(handles: Handles, a: int, b: int, c: int) -> None:
     repr((vocab.token_to_piece(a), vocab.text(b), vocab.score(c), vocab.attr(a), vocab.is_eog(b)))
 
 
+def threads(handles: Handles, a: int, b: int, c: int) -> None:
+    if a % 3 == 0:
+        handles.context.detach_threads()
+        return
+    pools = [ThreadPool(1 + abs(n) % 3, poll=0) if n < 600 else ThreadPool(n) for n in (b, c)]
+    handles.context.attach_threads(pools[0], pools[1] if a % 3 == 1 else None)
+
+
 CALLS: dict[str, Callable[[Handles, int, int, int], object]] = {
     "add": lambda handles, a, b, c: handles.batch.add(a, b, [c], logits=True),
     "add_two": lambda handles, a, b, c: handles.batch.add(a, b, [c, 1], logits=False),
@@ -97,10 +150,20 @@ CALLS: dict[str, Callable[[Handles, int, int, int], object]] = {
         [a] * (abs(b) % 90), max(c, 0), abs(a) % 4, OUTPUTS[b % 3]
     ),
     "continue": continue_sequence,
+    "continue_one": continue_one,
+    "decode_image": decode_image,
+    "take_back": take_back,
+    "threads": threads,
+    "graph_greedy": lambda handles, a, b, c: handles.context.set_sampler(abs(a) % 3, [greedy()]),
+    "graph_off": lambda handles, a, b, c: handles.context.set_sampler(a, None),
+    "sampled": lambda handles, a, b, c: handles.context.sampled(a),
+    "sampled_token": lambda handles, a, b, c: handles.context.sampled_token(a),
+    "accept_in_graph": lambda handles, a, b, c: handles.context.accept(a, b),
     "decode_embeddings": decode_embeddings,
     "clear_batch": lambda handles, a, b, c: handles.batch.clear(),
     "decode": lambda handles, a, b, c: handles.context.decode(handles.batch),
     "encode": lambda handles, a, b, c: handles.context.encode(handles.batch),
+    "encode_sequence": encode_sequence,
     "cancel": lambda handles, a, b, c: handles.context.cancel(),
     "logits": lambda handles, a, b, c: handles.context.logits(a),
     "logits_all": lambda handles, a, b, c: handles.context.logits_all(),

@@ -119,6 +119,26 @@ def chain_good(handles: Handles, a: int, b: int, c: int) -> None:
     handles.replace_chain(SamplerChain(recipes[a % len(recipes)]))
 
 
+def graph_chain(handles: Handles, a: int, b: int, c: int) -> None:
+    """Samplers for the graph in any order; what cannot run there is refused."""
+    vocab = handles.model.vocab
+    able = [16, 2, 3, 4, 6, 7, 13, 0, 1]
+    kinds = [n % 21 if a % 4 == 0 else able[n % len(able)] for n in (a, b, c)]
+    handles.context.set_sampler(abs(a) % 3, [make_sampler(vocab, kind, a + kind, b, c) for kind in kinds])
+
+
+def graph_good(handles: Handles, a: int, b: int, c: int) -> None:
+    vocab = handles.model.vocab
+    recipes = [
+        [samplers.top_k(1 + abs(b) % 9), samplers.temp(0.7), samplers.dist(1)],
+        [samplers.logit_bias(vocab, {3: 1.0, 4: -math.inf}), samplers.penalties(8, 1.2), samplers.greedy()],
+        [samplers.top_p(0.9), samplers.temp_ext(0.9, 0.5), samplers.penalties(5, 1.5, 0.5), samplers.dist(1)],
+        [samplers.min_p(0.1), samplers.top_k(3)],
+        [samplers.temp(0), samplers.temp_ext(0.9, 0.5), samplers.top_p(0.5), samplers.dist(2)],
+    ]
+    handles.context.set_sampler(abs(c) % 3, recipes[a % len(recipes)])
+
+
 def chain_append(handles: Handles, a: int, b: int, c: int) -> None:
     handles.chain.append(make_sampler(handles.model.vocab, a, b, c, a))
 
@@ -138,6 +158,8 @@ def chain_clone(handles: Handles, a: int, b: int, c: int) -> None:
 
 
 CALLS: dict[str, Callable[[Handles, int, int, int], object]] = {
+    "graph_chain": graph_chain,
+    "graph_good": graph_good,
     "chain_new": chain_new,
     "chain_good": chain_good,
     "chain_append": chain_append,

@@ -1,12 +1,14 @@
 """Reads lists of calls as JSON lines, makes them on fresh handles, and answers each list with one line.
 
 Every call may fail with an error of pyllama's or Python's own kinds; anything else is answered by its name,
-and a crash is seen by the parent as a missing answer.
+and a crash is seen by the parent as a missing answer. ``--random MODEL SEED N`` makes N calls that a seed
+chooses.
 """
 
 from __future__ import annotations
 
 import json
+import random
 import sys
 import tempfile
 import threading
@@ -27,6 +29,28 @@ except ImportError:  # they are written with gguf
     tiny_models = None
 
 EXPECTED = (PyllamaError, IndexError, TypeError, ValueError, OverflowError, OSError, MemoryError)
+
+
+# Calls that get somewhere; the others are chosen less often.
+USEFUL = [
+    *["continue"] * 8,
+    *["continue_one"] * 8,
+    *["sample"] * 5,
+    *["chain_good", "take_back", "graph_good", "sampled", "save", "logits"] * 2,
+]
+RANDOM_OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"kv_unified": False},
+    {"swa_full": False},
+    {"flash_attn": False},
+    {"attention_type": "non-causal"},
+    {"n_outputs_max": 4},
+    {"n_outputs_max_per_seq": 3},
+    {"n_rs_seq": 3},
+    # The first eight go with any of the others.
+    *[{"embeddings": True, "pooling": pooling} for pooling in ("none", "last", "mean", "rank")],
+    {"rope_scaling_type": "yarn", "rope_freq_scale": 0.25},
+]
 
 
 class Handles:
@@ -111,15 +135,44 @@ class Models(dict[str, Model]):
         return self[name]
 
 
+def random_number(dice: random.Random) -> int:
+    near = dice.randint(-2, 20)
+    return dice.choice([near] * 6 + [dice.randint(-2, 300), 1 << 29, -(1 << 31)])
+
+
+def random_game(dice: random.Random, n_calls: int) -> tuple[dict[str, Any], list[list[Any]]]:
+    """Return options and calls."""
+    names = [name for name in CALLS if not name.endswith(("_close", "close_context", "in_a_thread"))]
+    calls = [
+        [dice.choice(USEFUL if dice.random() < 0.5 else names), *(random_number(dice) for _ in range(3))]
+        for _ in range(n_calls)
+    ]
+    return {**dice.choice(RANDOM_OPTIONS), **dice.choice(RANDOM_OPTIONS[:8])}, calls
+
+
+def play_random(models: Models, name: str, seed: int, n_calls: int) -> str:
+    dice = random.Random(seed)
+    for _ in range(12):
+        options, calls = random_game(dice, n_calls // 12)
+        answer = play(models, {"model": name, **options}, calls)
+        if answer != "ok":
+            return answer
+    return "ok"
+
+
 def main() -> None:
     if "--names" in sys.argv:
         print(json.dumps([list(CALLS), list(tiny_models.WRITERS) if tiny_models else []]))
         return
     with tempfile.TemporaryDirectory() as folder:
         models = Models(Path(folder))
-        for line in sys.stdin:
-            options, calls = json.loads(line)
-            print(json.dumps(play(models, options, calls)), flush=True)
+        if "--random" in sys.argv:
+            name, seed, n_calls = sys.argv[2:]
+            print(json.dumps(play_random(models, name, int(seed), int(n_calls))))
+        else:
+            for line in sys.stdin:
+                options, calls = json.loads(line)
+                print(json.dumps(play(models, options, calls)), flush=True)
         for model in models.values():
             model.close()
 

@@ -33,9 +33,9 @@ NUMBERS = st.one_of(
 )
 WEIGHTED = st.sampled_from(
     [name for name in NAMES if not name.endswith(("close", "close_context"))]
-    + ["continue"] * 8
+    + ["continue", "continue_one"] * 8
     + ["sample"] * 6
-    + ["chain_good"] * 3
+    + ["chain_good", "graph_good", "take_back"] * 3
 )
 CALLS = st.lists(
     st.tuples(st.one_of(WEIGHTED, WEIGHTED, WEIGHTED, st.sampled_from(NAMES)), NUMBERS, NUMBERS, NUMBERS),
@@ -54,6 +54,8 @@ OPTIONS = st.fixed_dictionaries(
         "flash_attn": st.booleans(),
         "swa_full": st.booleans(),
         "n_outputs_max": st.sampled_from([1, 4, 64]),
+        "n_outputs_max_per_seq": st.sampled_from([1, 2, 64, 65]),
+        "n_rs_seq": st.sampled_from([1, 3, 6, 30, 31]),
         "attention_type": st.sampled_from([None, "causal", "non-causal"]),
     },
 )

@@ -321,13 +321,14 @@ def test_rows_and_columns_need_a_model_that_has_them(tiny: Callable[..., Context
 
 
 @pytest.mark.parametrize("name", ["llama", "mamba", "lfm2", "gemma3", "qwen2vl", "bert", "t5"])
-def test_no_call_ends_the_process(tiny_files: Callable[[str], Path], name: str) -> None:
+def test_no_call_ends_the_process(name: str) -> None:
     """Random calls, right and wrong, in a child process; the seed is fixed, so that a failure comes back."""
-    worker = Path(__file__).with_name("kinds_worker.py")
+    pytest.importorskip("gguf", reason="writes the models")
+    worker = Path(__file__).with_name("fuzz_worker.py")
     child = subprocess.run(
-        [sys.executable, "-P", "-W", "error", str(worker), str(tiny_files(name)), "11", "1800"],
+        [sys.executable, "-P", "-W", "error", str(worker), "--random", name, "11", "1800"],
         capture_output=True,
         text=True,
         check=False,
     )
-    assert (child.returncode, child.stdout) == (0, "ok\n"), child.stderr[-2000:]
+    assert (child.returncode, child.stdout) == (0, '"ok"\n'), child.stderr[-2000:]

@@ -75,11 +75,9 @@ def test_embeddings_of_another_width_are_refused(context: Context) -> None:
         context.decode(batch)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, 1e38])
+@pytest.mark.parametrize("value", [1e30, 1e38])
 @pytest.mark.parametrize("name", ["llama", "mamba", "gemma3"])
-def test_embeddings_that_are_no_numbers_stay_harmless(
-    tiny: Callable[..., Context], name: str, value: float
-) -> None:
+def test_very_large_embeddings_stay_harmless(tiny: Callable[..., Context], name: str, value: float) -> None:
     context = tiny(name)
     batch = Batch(4, n_embd=context.model.n_embd_inp)
     batch.add_embeddings(np.full((4, context.model.n_embd_inp), value), 0, 0)

@@ -169,6 +169,39 @@ def test_ctrl_c_while_a_loop_reads(loop: str) -> None:
     )
 
 
+def test_ctrl_c_during_the_prefill() -> None:
+    assert_clean(
+        """
+        question = [{"role": "user", "content": "What is 17 + 25? " * 100}]
+        try:
+            with pyllama.SyncEngine(n_ctx=2048, n_batch=64, n_ubatch=64, n_threads=1) as engine:
+                for delta in engine.chat(question, return_progress=True, **FOREVER):
+                    assert delta.prefill is not None
+                    press_ctrl_c()
+        except KeyboardInterrupt:
+            print("interrupted")
+        """,
+        prints="interrupted",
+    )
+
+
+def test_ctrl_c_while_the_engine_tokenizes() -> None:
+    assert_clean(
+        """
+        text = "What is 17 + 25? " * 20000
+        with pyllama.SyncEngine(**FLAGS) as engine:
+            expected = engine.tokenize(text)
+            threading.Timer(0.01, press_ctrl_c).start()
+            try:
+                while engine.tokenize(text) == expected:
+                    pass
+            except KeyboardInterrupt:
+                print("interrupted", engine.tokenize(text) == expected)
+        """,
+        prints="interrupted True",
+    )
+
+
 LONG_LOAD = """
 from pyllama._core import _llama
 
