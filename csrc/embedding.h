@@ -36,7 +36,7 @@ struct embedding_part {
 
 // One request. Made on the submitting thread, then the engine thread's alone; only `control` is shared.
 struct embedding_task {
-    explicit embedding_task(prepared_request && prepared);
+    embedding_task(prepared_request && prepared, const stream_limits & limits);
 
     bool done() const { return n_done == inputs.size(); }
     // Ends the stream. Exactly one of the two is called, once.

@@ -70,6 +70,7 @@ class engine {
 
     std::vector<slot_info> slots();  // waits for the step that is running
     const pyllama::metrics & metrics() const { return metrics_; }
+    const byte_budget & stream_budget() const { return *stream_budget_; }
     int32_t n_ctx_slot() const { return n_ctx_slot_; }
     const embedding_limits & embeddings() const { return embedding_limits_; }
     int32_t n_slots() const { return params_.common.n_parallel; }
@@ -190,6 +191,8 @@ class engine {
 
     std::shared_ptr<const model> model_;
     server_params params_;
+    std::shared_ptr<byte_budget> stream_budget_ =
+        std::make_shared<byte_budget>(static_cast<size_t>(params_.max_stream_bytes));
     decoder_factory make_decoder_;
     pyllama::metrics metrics_;
     renderer renderer_;

@@ -92,6 +92,8 @@ std::string metrics_json(engine & target) {
     for (const auto & [name, value] : target.metrics().snapshot()) {
         json[name] = value;
     }
+    json["stream_bytes"] = target.stream_budget().used();
+    json["stream_evictions"] = target.stream_budget().n_evicted();
     return json.dump_safe();
 }
 

@@ -24,10 +24,10 @@ submitted engine::submit(prepared_request && prepared) {
         throw bad_request(
             "n " + std::to_string(n_choices) + " is too large: there are " + std::to_string(n_slots()) + " slots", "n");
     }
-    const size_t capacity = prepared.stream ? static_cast<size_t>(params_.stream_buffer_bytes) : 0;
+    const stream_limits limits{prepared.stream ? static_cast<size_t>(params_.stream_buffer_bytes) : 0, stream_budget_};
     const std::vector<further_prompt> more_prompts = prepared.more_prompts;
     std::vector<std::unique_ptr<generation>> leaders;
-    leaders.push_back(std::make_unique<generation>(model_, std::move(prepared), capacity, n_ctx_slot_));
+    leaders.push_back(std::make_unique<generation>(model_, std::move(prepared), limits, n_ctx_slot_));
     const generation & first = *leaders.front();
     for (const further_prompt & prompt : more_prompts) {
         const int32_t choice = n_choices * static_cast<int32_t>(leaders.size());

@@ -7,7 +7,7 @@
 
 namespace pyllama {
 
-generation::generation(std::shared_ptr<const model> model, prepared_request && prepared, size_t stream_capacity,
+generation::generation(std::shared_ptr<const model> model, prepared_request && prepared, const stream_limits & limits,
                        int32_t n_ctx_slot)
     : model_(std::move(model)),
       id_(std::move(prepared.id)),
@@ -18,7 +18,7 @@ generation::generation(std::shared_ptr<const model> model, prepared_request && p
       sampler_(model_->vocab(), params_, tokens_),
       indent_(params_.n_indent),
       hold_(params_.stop),
-      channel_(std::make_shared<channel>(std::move(prepared.writer), std::make_shared<stream_session>(stream_capacity),
+      channel_(std::make_shared<channel>(std::move(prepared.writer), std::make_shared<stream_session>(limits),
                                          prepared.n_answers())),
       control_(std::make_shared<generation_control>(params_.sampling.reasoning_control, std::move(prepared.owner))) {
     show_params();

@@ -15,13 +15,13 @@
 #include <utility>
 #include <vector>
 
+#include "channel.h"
 #include "control.h"
 #include "forced_end.h"
 #include "indent_rule.h"
 #include "renderer.h"
 #include "sampling_change.h"
 #include "slot_sampler.h"
-#include "stream.h"
 #include "text_hold.h"
 
 namespace pyllama {
@@ -31,7 +31,7 @@ class generation {
     using clock = std::chrono::steady_clock;
 
     // n_ctx_slot: tokens that prompt and answer may have together.
-    generation(std::shared_ptr<const model> model, prepared_request && prepared, size_t stream_capacity,
+    generation(std::shared_ptr<const model> model, prepared_request && prepared, const stream_limits & limits,
                int32_t n_ctx_slot);
 
     // The leader's nth other choice: the same prompt, a sampler of its own whose seed is the leader's plus n.

@@ -9,7 +9,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "stream.h"
+#include "channel.h"
 #include "thread.h"
 
 namespace pyllama {

@@ -1,8 +1,6 @@
 #include "stream.h"
 
 #include <algorithm>
-#include <exception>
-#include <iterator>
 #include <new>
 #include <utility>
 
@@ -10,22 +8,22 @@ namespace pyllama {
 
 namespace {
 
-// The exception in flight as the error that ends a session.
-error writer_error() {
-    try {
-        throw;
-    } catch (const std::bad_alloc &) {
-        return {error_kind::engine, "out of memory"};
-    } catch (const std::exception & e) {
-        return {error_kind::engine, e.what()};
-    } catch (...) {
-        return {error_kind::engine, "unknown error"};
-    }
-}
+// What a live session may hold although the budget is used up: its readers are at its end, and need a moment.
+constexpr size_t n_guaranteed = 64 * 1024;
 
 }  // namespace
 
-stream_session::stream_session(size_t capacity) : ring_(capacity) {}
+stream_session::stream_session(stream_limits limits)
+    : budget_(limits.budget), ring_(limits.capacity, std::move(limits.budget)) {}
+
+stream_session::~stream_session() {
+    if (budget_) {
+        if (const uint64_t ticket = ticket_) {
+            budget_->forget(ticket);
+        }
+        budget_->release(n_extra_);
+    }
+}
 
 session_state stream_session::state() const {
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -37,24 +35,60 @@ std::optional<error> stream_session::failure() const {
     return failure_;
 }
 
-read_result stream_session::read(uint64_t offset, size_t max_bytes) const {
+read_result stream_session::read(uint64_t offset, size_t max_bytes, bool with_events) const {
     read_result result;
     const std::lock_guard<std::mutex> lock(mutex_);
     result.first_offset = ring_.first_offset();
+    result.end_offset = ring_.end_offset();
     if (offset < result.first_offset) {
         result.lost = true;
         result.next_offset = result.first_offset;
     } else {
-        result.bytes = ring_.read(offset, max_bytes);
-        result.next_offset = offset + result.bytes.size();
+        result.slice = ring_.read(offset, max_bytes, with_events);
+        result.next_offset = offset + result.slice.n_bytes();
     }
-    result.finished = state_ == session_state::finished && result.next_offset >= ring_.end_offset();
+    result.finished = state_ == session_state::finished && result.next_offset >= result.end_offset;
     return result;
 }
 
 uint64_t stream_session::end_offset() const {
     const std::lock_guard<std::mutex> lock(mutex_);
     return ring_.end_offset();
+}
+
+std::optional<uint64_t> stream_session::offset_after(uint64_t id) const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (id >= ring_.end_event()) {
+        return std::nullopt;
+    }
+    if (id + 1 < ring_.first_event()) {
+        return 0;  // there is a first event, so its first byte is gone
+    }
+    return ring_.offset_of(id + 1);
+}
+
+void stream_session::keep(size_t n_extra) {
+    bool ended;
+    {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        if (kept_) {
+            return;
+        }
+        kept_ = true;
+        n_extra_ = budget_ ? n_extra : 0;
+        ended = state_ == session_state::finished;
+    }
+    if (budget_) {
+        budget_->charge(n_extra_);
+    }
+    if (ended) {
+        offer();
+    }
+}
+
+bool stream_session::evicted() const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return evicted_;
 }
 
 void stream_session::subscribe(std::shared_ptr<waker> target, uint64_t key) {
@@ -89,19 +123,40 @@ void stream_session::start() {
     }
 }
 
+// Only the producer changes the ring of a live session, so it may look at it without the mutex.
 void stream_session::append(std::string_view event) {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    if (state_ != session_state::finished) {
-        ring_.append(event);
+    if (event.empty() || state_ == session_state::finished) {
+        return;
     }
+    size_t block_size = ring_.wanted_block(event.size());
+    if (block_size != 0 && budget_) {
+        block_size = allowed_block(block_size, event.size());
+    }
+    std::shared_ptr<ring_block> fresh = ring_.prepare(event, block_size);
+    const std::lock_guard<std::mutex> lock(mutex_);
+    ring_.publish(event.size(), std::move(fresh));
 }
 
 void stream_session::finish(std::optional<error> failure) {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    if (state_ != session_state::finished) {
+    {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        if (state_ == session_state::finished) {
+            return;
+        }
+        if (kept_) {
+            try {
+                ring_.trim();
+            } catch (const std::bad_alloc &) {
+                // It stays as large as it is.
+            }
+        }
         state_ = session_state::finished;
         failure_ = std::move(failure);
+        if (!kept_) {
+            return;  // keep() may come yet
+        }
     }
+    offer();
 }
 
 void stream_session::wake() {
@@ -111,237 +166,39 @@ void stream_session::wake() {
     }
 }
 
-// Appends to the session, and knows whether there is anything to wake a reader for.
-class channel::session_sink : public frame_sink {
-  public:
-    explicit session_sink(stream_session & session) : session_(session) {}
-
-    void frame(std::string_view bytes) override {
-        session_.append(bytes);
-        changed = true;
-    }
-
-    bool changed = false;
-
-  private:
-    stream_session & session_;
-};
-
-channel::channel(std::unique_ptr<frame_writer> writer, std::shared_ptr<stream_session> session, int32_t n_choices)
-    : n_open_(n_choices),
-      session_(std::move(session)),
-      writer_(std::move(writer)),
-      n_choices_(static_cast<size_t>(n_choices)) {}
-
-bool channel::push_start() {
+void stream_session::evict() noexcept {
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (n_open_ == 0) {
-        return false;
-    }
-    pending_.start = true;
-    return mark_dirty();
+    ring_.clear();
+    evicted_ = true;
 }
 
-bool channel::push_progress(const prefill_progress & progress) {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    if (n_open_ == 0) {
-        return false;
+// Producer. What the next block may take, with the oldest events dropped where the budget does not allow more.
+size_t stream_session::allowed_block(size_t wanted, size_t n_event) {
+    if (budget_->make_room(wanted) || !kept_) {
+        return wanted;
     }
-    pending_.progress.push_back(progress);
-    return mark_dirty();
-}
-
-bool channel::push(piece && value) {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    if (n_open_ == 0) {
-        return false;
+    const size_t n_held = ring_.memory();
+    if (n_held + wanted <= n_guaranteed) {
+        return wanted;
     }
-    pending_.pieces.push_back(std::move(value));
-    return mark_dirty();
-}
-
-bool channel::push_finish(generation_result && result) {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    if (n_open_ == 0) {
-        return false;
-    }
-    pending_.results.push_back(std::move(result));
-    --n_open_;
-    return mark_dirty();
-}
-
-bool channel::push_failure(error && reason) {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    if (n_open_ == 0) {
-        return false;
-    }
-    pending_.failure = std::move(reason);
-    n_open_ = 0;
-    return mark_dirty();
-}
-
-bool channel::render() {
-    events taken;
-    {
+    const size_t allowed = std::max(n_event, std::min(wanted, n_guaranteed / 8));
+    if (n_held + allowed > n_guaranteed) {
         const std::lock_guard<std::mutex> lock(mutex_);
-        dirty_ = false;
-        std::swap(taken, pending_);
+        ring_.drop_memory(allowed);
     }
-    if (finished_) {
-        return true;
+    return allowed;
+}
+
+// The session has ended and is kept: the budget may evict it.
+void stream_session::offer() noexcept {
+    if (!budget_) {
+        return;
     }
-    const bool was_started = started_;
-    session_sink sink(*session_);
     try {
-        write(taken, sink);
-    } catch (...) {
-        if (taken.failure) {
-            end(std::move(taken.failure));  // fail() itself threw: the engine's reason says more
-        } else {
-            give_up(writer_error(), sink);
-        }
+        ticket_ = budget_->offer(*this);
+    } catch (const std::bad_alloc &) {
+        // It stays until its keeper lets it go.
     }
-    if (sink.changed || started_ != was_started || finished_) {
-        session_->wake();
-    }
-    return finished_;
-}
-
-double channel::flush_due_ms() const {
-    return writer_ ? writer_->flush_due_ms() : -1;
-}
-
-void channel::flush() {
-    if (finished_) {
-        return;
-    }
-    session_sink sink(*session_);
-    try {
-        writer_->flush(sink);
-    } catch (...) {
-        give_up(writer_error(), sink);
-    }
-    if (sink.changed || finished_) {
-        session_->wake();
-    }
-}
-
-size_t channel::n_costly() const {
-    return writer_ ? writer_->n_costly() : 0;
-}
-
-void channel::share_budget(size_t n_costly) {
-    if (writer_) {
-        writer_->share_budget(n_costly);
-    }
-}
-
-// The caller holds the mutex. True when the channel was clean.
-bool channel::mark_dirty() {
-    return !std::exchange(dirty_, true);
-}
-
-void channel::write(events & taken, session_sink & sink) {
-    if (taken.start || !taken.progress.empty() || !taken.pieces.empty()) {
-        start_writer(sink);
-    }
-    for (const prefill_progress & step : taken.progress) {
-        writer_->progress(step, sink);
-    }
-    if (!taken.pieces.empty()) {
-        write_pieces(taken.pieces, sink);
-    }
-    if (!taken.results.empty()) {
-        write_results(taken, sink);
-    }
-    if (taken.failure) {
-        if (started_) {
-            writer_->fail(*taken.failure, sink);
-        }
-        end(std::move(taken.failure));
-    } else if (n_ended_ == n_choices_) {
-        writer_->end(sink);
-        end(std::nullopt);
-    }
-}
-
-void channel::write_pieces(std::vector<piece> & pieces, session_sink & sink) {
-    if (n_choices_ == 1) {
-        write_choice(0, pieces, sink);
-        return;
-    }
-    std::vector<std::vector<piece>> by_choice(n_choices_);
-    for (piece & each : pieces) {
-        by_choice[static_cast<size_t>(each.choice)].push_back(std::move(each));
-    }
-    for (size_t i = 0; i < n_choices_; ++i) {
-        if (!by_choice[i].empty()) {
-            write_choice(static_cast<int32_t>(i), by_choice[i], sink);
-        }
-    }
-}
-
-// A choice that fails leaves the others alone. When none is left that did not fail, the request has failed.
-void channel::write_results(events & taken, session_sink & sink) {
-    n_ended_ += taken.results.size();
-    n_failed_ += static_cast<size_t>(std::count_if(taken.results.begin(), taken.results.end(),
-                                                   [](const generation_result & each) { return each.failure; }));
-    if (n_failed_ == n_choices_) {
-        taken.failure = taken.failure ? std::move(taken.failure) : std::move(taken.results.front().failure);
-        return;
-    }
-    start_writer(sink);
-    for (const generation_result & each : taken.results) {
-        writer_->finish(each, sink);
-    }
-}
-
-// Text in as few calls as the notes between it allow.
-void channel::write_choice(int32_t choice, std::vector<piece> & pieces, session_sink & sink) {
-    const auto is_note = [](const piece & each) { return each.control != nullptr; };
-    auto next = std::find_if(pieces.begin(), pieces.end(), is_note);
-    if (next == pieces.end()) {
-        writer_->pieces(choice, pieces, sink);
-        return;
-    }
-    for (auto begin = pieces.begin();; next = std::find_if(begin, pieces.end(), is_note)) {
-        std::vector<piece> run(std::make_move_iterator(begin), std::make_move_iterator(next));
-        if (!run.empty()) {
-            writer_->pieces(choice, run, sink);
-        }
-        if (next == pieces.end()) {
-            return;
-        }
-        writer_->control(choice, *next->control, sink);
-        begin = std::next(next);
-    }
-}
-
-// The writer threw. A client that has had bytes is told so, as far as the writer still can.
-void channel::give_up(error reason, session_sink & sink) {
-    if (started_) {
-        try {
-            writer_->fail(reason, sink);
-        } catch (...) {
-            sink.changed = true;  // the session's failure() is all there is
-        }
-    }
-    end(std::move(reason));
-}
-
-void channel::start_writer(session_sink & sink) {
-    if (!started_) {
-        started_ = true;
-        session_->start();
-        writer_->start(sink);
-    }
-}
-
-// The writer holds the parse state of the whole answer: it goes now, not with the last reader.
-void channel::end(std::optional<error> failure) {
-    finished_ = true;
-    session_->finish(std::move(failure));
-    writer_.reset();
 }
 
 }  // namespace pyllama

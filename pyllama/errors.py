@@ -10,6 +10,7 @@ PyllamaError
 ├── ClosedError (ValueError)              a handle was used after close()
 ├── ModelLoadError (OSError)              missing, truncated, or no GGUF
 └── EngineError (RuntimeError)            anything else
+    ├── StreamGapError                    bytes that a reader wanted are gone; .first_lost, .first_kept
     ├── ContextFullError                  a low-level decode found no room in the KV memory
     └── DecodeCancelledError              a low-level decode was stopped by Context.cancel()
 """
@@ -28,6 +29,7 @@ __all__ = [
     "ModelLoadError",
     "NotFoundError",
     "PyllamaError",
+    "StreamGapError",
     "UnsupportedError",
 ]
 
@@ -84,6 +86,20 @@ class ModelLoadError(PyllamaError, OSError):
 
 class EngineError(PyllamaError, RuntimeError):
     """The engine failed; the message says how."""
+
+
+class StreamGapError(EngineError):
+    """A stream's oldest bytes were dropped before this reader had them.
+
+    What is lost are the bytes from ``first_lost`` up to ``first_kept``, which is the oldest that is left.
+    """
+
+    def __init__(self, first_lost: int, first_kept: int) -> None:
+        super().__init__(
+            f"the reader was too slow: bytes {first_lost} to {first_kept} of the stream are gone"
+        )
+        self.first_lost = first_lost
+        self.first_kept = first_kept
 
 
 class ContextFullError(EngineError):

@@ -18,7 +18,7 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from pyllama.errors import ClosedError, EngineError
+from pyllama.errors import ClosedError, StreamGapError
 
 if TYPE_CHECKING:
     from pyllama._core import _llama
@@ -33,12 +33,12 @@ def read_new(stream: _llama.Stream, offset: int) -> tuple[bytes, int, bool]:
     """Return everything from ``offset`` on, the next offset, and whether the stream ends there. Never waits.
 
     Raises:
-        EngineError: The ring overtook the reader; the message names the lost range.
+        StreamGapError: The ring overtook the reader.
     """
     data: bytes
     data, following, finished, first = stream.read(offset, MAX_READ)
     if first is not None:
-        raise EngineError(f"the reader was too slow: bytes {offset} to {first} of the stream are gone")
+        raise StreamGapError(offset, first)
     return data, following, finished
 
 
@@ -86,6 +86,16 @@ class _AsyncioWatch(Watch):
             self._waiter = None
 
 
+class _CallbackWatch(Watch):
+    """Calls a function on the loop's thread, at every wake()."""
+
+    __slots__ = ("wake",)
+
+    def __init__(self, key: int, callback: Callable[[], None]) -> None:
+        super().__init__(key)
+        self.wake = callback  # type: ignore[method-assign]
+
+
 class LoopNotifier:
     """One waker, one event loop, any number of watches.
 
@@ -106,6 +116,18 @@ class LoopNotifier:
         watch = self._make_watch(next(self._keys))
         self._watches[watch.key] = watch
         return watch
+
+    def watch_with(self, callback: Callable[[], None]) -> Watch:
+        """As watch(), but each wake calls ``callback``, on the loop's thread; nobody can wait for it."""
+        if self._closed:
+            raise ClosedError("the event loop's notifier is closed")
+        watch = _CallbackWatch(next(self._keys), callback)
+        self._watches[watch.key] = watch
+        return watch
+
+    def local_watch(self) -> Watch:
+        """Return a watch that the core knows nothing of: its owner wakes it."""
+        return self._make_watch(0)
 
     def forget(self, watch: Watch) -> None:
         """Drop a watch; idempotent."""
@@ -231,7 +253,7 @@ class StreamReader:
     Each chunk is everything that was new. ``async with`` ends the subscription.
 
     Raises:
-        EngineError: The ring overtook this reader; the message names the lost range.
+        StreamGapError: The ring overtook this reader.
     """
 
     def __init__(self, stream: _llama.Stream, notifier: LoopNotifier, watch: Watch) -> None:
@@ -245,7 +267,7 @@ class StreamReader:
         """Return what is new, perhaps nothing. Never waits."""
         try:
             data, self.offset, self.finished = read_new(self.stream, self.offset)
-        except EngineError:
+        except StreamGapError:
             self.finished = True
             raise
         return data
@@ -258,6 +280,11 @@ class StreamReader:
         """End the subscription; idempotent. The request itself goes on."""
         self.stream.unsubscribe(self._notifier.waker, self.watch.key)
         self._notifier.forget(self.watch)
+
+    def abandon(self) -> None:
+        """Cancel the request if it has not ended: this was its only reader."""
+        if self.stream.state != "finished":
+            self.stream.cancel()
 
     def __aiter__(self) -> Self:
         return self

@@ -4,6 +4,7 @@
 from libc.stdint cimport int32_t, int64_t, uint64_t
 from libcpp cimport bool as cbool
 from libcpp.memory cimport make_shared, shared_ptr
+from libcpp.optional cimport optional
 from libcpp.string cimport string
 from libcpp.string_view cimport string_view
 from libcpp.utility cimport pair
@@ -30,6 +31,14 @@ cdef extern from "waker.h" namespace "pyllama" nogil:
         cbool wait() except +raise_captured
         void close()
 
+cdef extern from "ring.h" namespace "pyllama" nogil:
+    cdef cppclass c_ring_slice "pyllama::ring_slice":
+        size_t n_bytes() const
+        void copy_to(char * target) const
+        uint64_t first_event
+        cbool starts_event
+        vector[uint64_t] event_ends
+
 cdef extern from "stream.h" namespace "pyllama" nogil:
     cdef enum class c_session_state "pyllama::session_state":
         accepted
@@ -37,16 +46,20 @@ cdef extern from "stream.h" namespace "pyllama" nogil:
         finished
 
     cdef cppclass c_read_result "pyllama::read_result":
-        string bytes
+        c_ring_slice slice
         uint64_t next_offset
         cbool finished
         cbool lost
         uint64_t first_offset
+        uint64_t end_offset
 
     cdef cppclass c_stream_session "pyllama::stream_session":
         c_session_state state() const
-        c_read_result read(uint64_t offset, size_t max_bytes) except +raise_captured
+        c_read_result read(uint64_t offset, size_t max_bytes, cbool with_events) except +raise_captured
         uint64_t end_offset() const
+        optional[uint64_t] offset_after(uint64_t id) const
+        void keep(size_t n_extra)
+        cbool evicted() const
         void subscribe(shared_ptr[c_waker] target, uint64_t key) except +raise_captured
         void unsubscribe(const c_waker * target, uint64_t key)
 
@@ -97,6 +110,7 @@ cdef extern from "engine.h" namespace "pyllama" nogil:
         string id
         shared_ptr[c_stream_session] session
         shared_ptr[c_generation_control] control
+        vector[shared_ptr[c_generation_control]] choices
 
     cdef cppclass c_engine "pyllama::engine":
         void cancel(const shared_ptr[c_generation_control] & control)

@@ -1,4 +1,5 @@
 # Streams of the engine, and what wakes an event loop for them.
+from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize
 from libc.stdint cimport uint32_t
 
 cimport core
@@ -91,6 +92,19 @@ cdef class ControlTicket:
         return c_control_answer(deref(self.handle), self.in_process)
 
 
+cdef bytes _copy_slice(c_ring_slice & slice):
+    # The ring's mutex is not held: the slice keeps its bytes.
+    cdef size_t n_bytes = slice.n_bytes()
+    cdef bytes data = PyBytes_FromStringAndSize(NULL, n_bytes)
+    cdef char * target = PyBytes_AsString(data)
+    if n_bytes <= 65536:
+        slice.copy_to(target)
+    else:
+        with nogil:
+            slice.copy_to(target)
+    return data
+
+
 cdef class Stream:
     """One request's answer: bytes with absolute offsets, readable from its acceptance on.
 
@@ -133,13 +147,59 @@ cdef class Stream:
         offset beyond the end gives nothing until the stream gets there.
         """
         cdef c_read_result result
-        result = deref(self.handle.session).read(offset, max_bytes)
+        result = deref(self.handle.session).read(offset, max_bytes, False)
         return (
-            <bytes> result.bytes,
+            _copy_slice(result.slice),
             result.next_offset,
             result.finished,
             result.first_offset if result.lost else None,
         )
+
+    def read_events(self, uint64_t offset, size_t max_bytes=262144) -> tuple:
+        """As read(), and after its four values: the stream's end by now, the first event's id, whether the bytes
+        begin where that event does, and the offsets at which the events end.
+        """
+        cdef c_read_result result
+        result = deref(self.handle.session).read(offset, max_bytes, True)
+        return (
+            _copy_slice(result.slice),
+            result.next_offset,
+            result.finished,
+            result.first_offset if result.lost else None,
+            result.end_offset,
+            result.slice.first_event,
+            result.slice.starts_event,
+            result.slice.event_ends,
+        )
+
+    @property
+    def end_offset(self) -> int:
+        """Bytes that were ever written."""
+        return deref(self.handle.session).end_offset()
+
+    def offset_after(self, uint64_t event_id) -> int | None:
+        """Return where the event behind ``event_id`` begins; None when no such event has been written yet."""
+        cdef optional[uint64_t] offset = deref(self.handle.session).offset_after(event_id)
+        return offset.value() if offset.has_value() else None
+
+    def keep(self, size_t n_extra=0) -> None:
+        """Keep the stream within the engine's budget for all streams, also when it has ended.
+
+        While it runs it drops its oldest bytes rather than exceed the budget, and once it has ended all its bytes
+        may go. ``n_extra`` bytes are charged beside its own.
+        """
+        deref(self.handle.session).keep(n_extra)
+
+    @property
+    def evicted(self) -> bool:
+        """Whether a kept stream had to give up its bytes."""
+        return deref(self.handle.session).evicted()
+
+    def detach(self) -> None:
+        """Give up the engine, so that a stream that is kept does not keep the model. Reading goes on."""
+        self.engine.reset()
+        self.handle.control.reset()
+        self.handle.choices.clear()
 
     def subscribe(self, Waker waker not None, uint64_t key) -> None:
         """Mark ``key`` at ``waker`` on each change from now on, and now when something is there already."""
@@ -156,6 +216,8 @@ cdef class Stream:
         """
         cdef shared_ptr[c_waker] wakes
         cdef shared_ptr[c_control_ticket] made
+        if self.engine.get() == NULL:
+            raise _errors.ClosedError("the stream gave up its engine")
         if waker is not None:
             wakes = waker.handle
         with nogil:
@@ -167,4 +229,5 @@ cdef class Stream:
 
     def cancel(self) -> None:
         """End the request before the next decode, wherever it is. Idempotent."""
-        deref(self.engine).cancel(self.handle.control)
+        if self.engine.get() != NULL:
+            deref(self.engine).cancel(self.handle.control)

@@ -20,6 +20,7 @@ __all__ = ["ErrorAnswer", "answer_for", "describe_exception", "json_bytes", "sen
 # The first class that matches decides.
 _TABLE: tuple[tuple[type[BaseException], int, str], ...] = (
     (errors.ContextLengthError, 400, "exceed_context_size_error"),
+    (errors.StreamGapError, 400, "stream_gap_error"),
     (errors.InvalidRequestError, 400, "invalid_request_error"),
     (errors.NotFoundError, 404, "not_found_error"),
     (errors.UnsupportedError, 501, "not_supported_error"),
@@ -80,6 +81,9 @@ def describe_exception(exc: BaseException) -> ErrorAnswer:
     if isinstance(exc, errors.ContextLengthError):
         error["n_prompt_tokens"] = exc.n_prompt_tokens
         error["n_ctx"] = exc.n_ctx
+    if isinstance(exc, errors.StreamGapError):
+        error["first_lost"] = exc.first_lost
+        error["first_kept"] = exc.first_kept
     if isinstance(exc, errors.InvalidRequestError) and exc.param is not None:
         error["param"] = exc.param
     return ErrorAnswer(status, error, {"retry-after": _RETRY_AFTER} if status == 429 else {})

@@ -94,6 +94,7 @@ class Exchange:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._on_gone = None  # it leads to the stream that was sent, and the stream's bytes
         if self._watcher is not None:
             self._watcher.cancel()
             with contextlib.suppress(asyncio.CancelledError):

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING
 import anyio
 from starlette.types import Receive, Scope, Send
 
+from pyllama.loop import StreamReader
 from pyllama.server.auth import OWNER
+from pyllama.server.conversation import conversation_of_request, wants_event_ids
 from pyllama.server.exchange import ClientGoneError, Exchange
 from pyllama.server.responses import send_stream, send_whole
+from pyllama.server.session import SessionReader
 from pyllama.server.state import ServerState
 
 if TYPE_CHECKING:
@@ -37,15 +40,23 @@ class GeneratingEndpoint:
 
     async def _answer(self, exchange: Exchange) -> None:
         settings = self._state.settings
+        conversation_id = conversation_of_request(exchange.scope)
         body = await exchange.read_body(settings.max_body_bytes, settings.body_timeout)
         with anyio.CancelScope() as preparing:
-            exchange.watch(preparing.cancel)
+            if not conversation_id:  # with one, whoever posted it may come back for it
+                exchange.watch(preparing.cancel)
             prepared = await self._prepare(body)
         if exchange.gone:
             return
         streaming = prepared.stream
         ping_interval = prepared.sse_ping_interval
-        reader = self._state.submit(prepared, exchange.scope[OWNER])
+        owner = exchange.scope[OWNER]
+        reader: StreamReader | SessionReader
+        if streaming and conversation_id:
+            session = self._state.open_session(prepared, owner, conversation_id)
+            reader = session.attach(numbered=wants_event_ids(exchange.scope), replay=False)
+        else:
+            reader = self._state.submit(prepared, owner)
         del body
         if streaming:
             await send_stream(exchange, reader, settings, ping_interval)

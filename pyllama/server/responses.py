@@ -15,15 +15,17 @@ import asyncio
 from collections.abc import Callable
 
 import anyio
+from starlette.types import Send
 
-from pyllama.errors import EngineError
+from pyllama.errors import PyllamaError
 from pyllama.loop import StreamReader
 from pyllama.server.connections import ChunkWriter, current_transport
 from pyllama.server.errors import describe_exception
 from pyllama.server.exchange import Exchange
+from pyllama.server.session import SessionReader
 from pyllama.server.settings import Settings
 
-__all__ = ["send_stream", "send_whole"]
+__all__ = ["send_head", "send_replay", "send_stream", "send_whole"]
 
 # Server-sent events: a line that starts with a colon is a comment.
 _KEEP_ALIVE = b":\n\n"
@@ -32,7 +34,7 @@ _MAX_SEND = 256 * 1024
 
 
 async def send_stream(
-    exchange: Exchange, reader: StreamReader, settings: Settings, ping_interval: float
+    exchange: Exchange, reader: StreamReader | SessionReader, settings: Settings, ping_interval: float
 ) -> None:
     """Send a stream as it grows. Returns when it has ended, the client is gone, or it takes nothing.
 
@@ -45,7 +47,19 @@ async def send_stream(
         await delivery.stream()
 
 
-async def send_whole(exchange: Exchange, reader: StreamReader, settings: Settings) -> None:
+async def send_replay(exchange: Exchange, reader: SessionReader, settings: Settings) -> None:
+    """As send_stream(), from where the reader stands. The headers go out at once: the stream is there."""
+    with _Delivery(exchange, reader, settings.write_timeout, settings.sse_ping_interval) as delivery:
+        await delivery.stream(at_once=True)
+
+
+async def send_head(send: Send, reader: SessionReader) -> None:
+    """Send what send_replay() begins with, and no body."""
+    await send({"type": "http.response.start", "status": 200, "headers": _stream_headers(reader)})
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def send_whole(exchange: Exchange, reader: StreamReader | SessionReader, settings: Settings) -> None:
     """Wait until a stream has ended and send it as one body.
 
     Raises:
@@ -56,10 +70,14 @@ async def send_whole(exchange: Exchange, reader: StreamReader, settings: Setting
 
 
 class _Delivery:
-    """One body on its way to one client. Leaving it cancels a request that has not ended."""
+    """One body on its way to one client. Leaving it abandons the request."""
 
     def __init__(
-        self, exchange: Exchange, reader: StreamReader, write_timeout: float, ping_interval: float
+        self,
+        exchange: Exchange,
+        reader: StreamReader | SessionReader,
+        write_timeout: float,
+        ping_interval: float,
     ) -> None:
         self._exchange = exchange
         self._reader = reader
@@ -75,15 +93,18 @@ class _Delivery:
     def __exit__(self, *exc_info: object) -> None:
         self._clock.stop()
         self._reader.close()
-        if self._reader.stream.state != "finished":
-            self._reader.stream.cancel()
+        self._reader.abandon()
 
-    async def stream(self) -> None:
+    async def stream(self, *, at_once: bool = False) -> None:
         with self._scope:
+            if at_once:
+                await self._send(b"", more=True)
             while not self._exchange.gone:
                 try:
                     data = self._reader.read()
-                except EngineError as exc:
+                except PyllamaError as exc:
+                    if not self._headers_sent:
+                        raise
                     data = describe_exception(exc).event()
                 if self._reader.finished and not data:
                     await self._end_without_data()
@@ -117,8 +138,7 @@ class _Delivery:
             return
         if not self._headers_sent:
             self._headers_sent = True
-            headers = _headers(self._reader.stream.content_type)
-            headers += [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+            headers = _stream_headers(self._reader)
             await self._exchange.send({"type": "http.response.start", "status": 200, "headers": headers})
         await self._send_body(data, more=more)
 
@@ -146,11 +166,11 @@ class _Delivery:
             raise error
 
     def _client_gone(self) -> None:
-        self._reader.stream.cancel()
+        self._reader.abandon()
         self._reader.watch.wake()
 
     def _give_up(self) -> None:
-        self._reader.stream.cancel()
+        self._reader.abandon()
         transport = current_transport.get()
         if transport is not None:
             transport.abort()
@@ -161,6 +181,11 @@ def _headers(content_type: str) -> list[tuple[bytes, bytes]]:
     if content_type == "application/json":
         content_type = "application/json; charset=utf-8"
     return [(b"content-type", content_type.encode("latin-1"))]
+
+
+def _stream_headers(reader: StreamReader | SessionReader) -> list[tuple[bytes, bytes]]:
+    headers = _headers(reader.stream.content_type)
+    return [*headers, (b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 
 
 class _DeliveryClock:
@@ -209,6 +234,8 @@ class _DeliveryClock:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        # They lead back to the delivery, which holds a stream.
+        del self._on_silence, self._on_stall
 
     def _arm(self, now: float) -> None:
         limit = self._write_timeout if self._sending else min(self._write_timeout, self._ping_interval)

@@ -33,6 +33,8 @@ class Settings:
     write_timeout: float = 60.0  # and take nothing of its answer
     prepare_threads: int = 4  # that tokenise requests; more would only fight the decode for its cores
     shutdown_timeout: float = 10.0
+    stream_retention: float = 300.0
+    max_streams: int = 10_000
     max_body_bytes: int = 32 * 1024 * 1024
     max_sockets: int = 256  # of one API key
     max_socket_requests: int = 64

@@ -14,6 +14,9 @@ import anyio.to_thread
 
 from pyllama.errors import EngineUnavailableError
 from pyllama.loop import LoopNotifier, StreamReader
+from pyllama.server.conversation import check_id
+from pyllama.server.session import Session
+from pyllama.server.sessions import Sessions
 
 if TYPE_CHECKING:
     from pyllama._core import _llama
@@ -34,8 +37,11 @@ class ServerState:
         self._prepare_limiter = anyio.CapacityLimiter(settings.prepare_threads)
         self._n_running = 0
         self._idle = asyncio.Event()
-        # By owner and id, for as long as somebody reads them.
-        self._completions: WeakValueDictionary[tuple[bytes, str], StreamReader] = WeakValueDictionary()
+        self._sessions: Sessions | None = None
+        # By owner and id, for as long as somebody reads them, or their sessions are there.
+        self._completions: WeakValueDictionary[tuple[bytes, str], StreamReader | Session] = (
+            WeakValueDictionary()
+        )
         self._idle.set()
         self._draining = False
 
@@ -51,9 +57,21 @@ class ServerState:
             raise EngineUnavailableError(self.unready_message)
         return self._engine
 
+    @property
+    def sessions(self) -> Sessions:
+        """The sessions; raises EngineUnavailableError while there is no engine."""
+        if self._sessions is None:
+            raise EngineUnavailableError(self.unready_message)
+        return self._sessions
+
     def attach(self, engine: _llama.Engine, waker: _llama.Waker) -> None:
         """Open the server to requests."""
         self._notifier = LoopNotifier(waker)
+        self._sessions = Sessions(
+            self._notifier,
+            retention=self.settings.stream_retention,
+            max_streams=self.settings.max_streams,
+        )
         self._engine = engine
 
     def drain(self) -> None:
@@ -67,6 +85,9 @@ class ServerState:
 
     def detach(self) -> None:
         """Give up the notifier; idempotent. The engine is the caller's to close."""
+        if self._sessions is not None:
+            self._sessions.close()
+            self._sessions = None
         if self._notifier is not None:
             self._notifier.close()
             self._notifier = None
@@ -116,6 +137,12 @@ class ServerState:
             self.engine.answer_text, kind, body, limiter=self._prepare_limiter
         )
 
+    def metrics(self) -> dict[str, float]:
+        """Return the engine's counters and the sessions', by name."""
+        engine, sessions = self.engine.metrics(), self.sessions.metrics()
+        sessions["session_evictions"] += engine.get("stream_evictions", 0)
+        return {**engine, **sessions}
+
     def submit(self, prepared: _llama.Prepared, owner: bytes = b"") -> StreamReader:
         """Queue a prepared request of an owner (see ``ApiKeys.owner``) and return the reader of its body."""
         engine = self.engine
@@ -131,6 +158,21 @@ class ServerState:
         self._completions[owner, stream.id] = reader
         return reader
 
-    def completion(self, owner: bytes, completion_id: str) -> StreamReader | None:
-        """Return the reader of a running completion, None when this owner has none of that id."""
-        return self._completions.get((owner, completion_id))
+    def open_session(self, prepared: _llama.Prepared, owner: bytes, conversation_id: str) -> Session:
+        """Queue a prepared request whose stream is its conversation's; a live one of it is cancelled.
+
+        Raises:
+            InvalidRequestError: The id is too long.
+            EngineBusyError: There are too many conversations, or requests, already.
+        """
+        check_id(conversation_id)
+        self.sessions.check_room(owner, conversation_id)
+        stream = self.engine.submit(prepared, owner=owner)
+        session = self.sessions.open(owner, conversation_id, stream)
+        self._completions[owner, stream.id] = session
+        return session
+
+    def completion(self, owner: bytes, completion_id: str) -> StreamReader | Session | None:
+        """Return what controls a running completion, None when this owner has none of that id."""
+        found = self._completions.get((owner, completion_id))
+        return None if isinstance(found, Session) and found.ended else found

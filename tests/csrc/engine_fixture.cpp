@@ -124,7 +124,7 @@ void wait_for(const submitted & handle, Done done) {
 
 std::string answer(const submitted & handle) {
     wait_for(handle, [&] { return handle.session->state() == session_state::finished; });
-    return handle.session->read(0, SIZE_MAX).bytes;
+    return handle.session->read(0, SIZE_MAX).slice.text();
 }
 
 std::vector<std::string> answers(const submitted & handle, int n_choices) {

@@ -9,8 +9,8 @@
 #include <utility>
 #include <vector>
 
+#include "channel.h"
 #include "frame_writer.h"
-#include "stream.h"
 
 namespace pyllama_test {
 
@@ -116,7 +116,7 @@ struct recorded_channel {
           session(std::make_shared<pyllama::stream_session>(capacity)),
           channel(std::make_shared<pyllama::channel>(std::make_unique<recording_writer>(record), session, n_choices)) {}
 
-    std::string bytes() const { return session->read(session->read(0, 0).first_offset, SIZE_MAX).bytes; }
+    std::string bytes() const { return session->read(session->read(0, 0).first_offset, SIZE_MAX).slice.text(); }
 
     std::shared_ptr<writer_record> record;
     std::shared_ptr<pyllama::stream_session> session;

@@ -29,13 +29,13 @@ reader_outcome read_to_the_end(stream_session & session, const std::string & exp
             const read_result got = session.read(offset, max_bytes);
             if (got.lost) {
                 outcome.n_lost += got.next_offset - offset;
-            } else if (expected.compare(static_cast<size_t>(offset), got.bytes.size(), got.bytes) != 0) {
+            } else if (expected.compare(static_cast<size_t>(offset), got.slice.text().size(), got.slice.text()) != 0) {
                 outcome.consistent = false;
             }
-            outcome.bytes += got.bytes;
+            outcome.bytes += got.slice.text();
             offset = got.next_offset;
             finished = got.finished;
-            if (finished || (got.bytes.empty() && !got.lost)) {
+            if (finished || (got.slice.text().empty() && !got.lost)) {
                 break;
             }
         }

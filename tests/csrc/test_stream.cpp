@@ -33,10 +33,10 @@ TEST(a_session_goes_from_accepted_to_finished_and_never_back) {
     CHECK_EQ(session.end_offset(), 3);
 
     const read_result whole = session.read(0, n_all);
-    CHECK_EQ(whole.bytes, "abc");
+    CHECK_EQ(whole.slice.text(), "abc");
     CHECK(whole.finished && !whole.lost);
     CHECK(session.read(3, n_all).finished);
-    CHECK_EQ(session.read(3, n_all).bytes, "");
+    CHECK_EQ(session.read(3, n_all).slice.text(), "");
 }
 
 TEST(a_session_can_fail_before_its_start) {
@@ -54,7 +54,7 @@ TEST(a_read_ends_only_with_the_last_byte) {
     session.append("bbbb");
     session.finish(std::nullopt);
     const read_result half = session.read(0, 5);
-    CHECK_EQ(half.bytes, "aaaa");
+    CHECK_EQ(half.slice.text(), "aaaa");
     CHECK_EQ(half.next_offset, 4);
     CHECK(!half.finished);
     CHECK(session.read(half.next_offset, 5).finished);
@@ -68,20 +68,20 @@ TEST(a_reader_overtaken_by_the_ring_is_told_so) {
     session.finish(std::nullopt);
     const read_result gap = session.read(2, n_all);
     CHECK(gap.lost && !gap.finished);
-    CHECK_EQ(gap.bytes, "");
+    CHECK_EQ(gap.slice.text(), "");
     CHECK_EQ(gap.first_offset, 4);
     CHECK_EQ(gap.next_offset, 4);
-    CHECK_EQ(session.read(gap.next_offset, n_all).bytes, "bbbbcccc");
+    CHECK_EQ(session.read(gap.next_offset, n_all).slice.text(), "bbbbcccc");
 }
 
 TEST(an_offset_in_the_future_waits_for_the_stream) {
     stream_session session(0);
     session.append("aa");
     const read_result early = session.read(3, n_all);
-    CHECK(early.bytes.empty() && !early.lost && !early.finished);
+    CHECK(early.slice.text().empty() && !early.lost && !early.finished);
     CHECK_EQ(early.next_offset, 3);
     session.append("bb");
-    CHECK_EQ(session.read(3, n_all).bytes, "b");
+    CHECK_EQ(session.read(3, n_all).slice.text(), "b");
     session.finish(std::nullopt);
     CHECK(session.read(9, n_all).finished);
 }
@@ -143,9 +143,9 @@ TEST(a_session_equals_its_model_under_random_operations) {
                     CHECK_EQ(got.lost, offset < got.first_offset);
                     CHECK(capacity != 0 || !got.lost);
                     if (!got.lost) {
-                        CHECK_EQ(got.bytes, all.substr(static_cast<size_t>(offset), got.bytes.size()));
-                        CHECK_EQ(got.bytes.empty(), offset == all.size());
-                        CHECK_EQ(got.next_offset, offset + got.bytes.size());
+                        CHECK_EQ(got.slice.text(), all.substr(static_cast<size_t>(offset), got.slice.text().size()));
+                        CHECK_EQ(got.slice.text().empty(), offset == all.size());
+                        CHECK_EQ(got.next_offset, offset + got.slice.text().size());
                     }
                     CHECK_EQ(got.finished, finished && got.next_offset == all.size());
                     CHECK(got.next_offset >= got.first_offset);

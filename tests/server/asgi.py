@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import unquote
 
 from fake_core import Engine, Waker
 
@@ -31,12 +32,13 @@ class Call:
         self.n_reads = 0
         self.n_at_once = 0
         self.max_at_once = 0
+        raw_path, _, query = path.partition("?")
         scope = {
             "type": "http",
             "http_version": "1.1",
             "method": method,
-            "path": path,
-            "raw_path": path.encode(),
+            "path": unquote(raw_path),
+            "raw_path": raw_path.encode(),
             "query_string": query.encode(),
             "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
         }

@@ -6,6 +6,7 @@ It is for what the real one cannot do on demand: stay silent, fail at a chosen m
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import threading
@@ -67,11 +68,14 @@ class Prepared:
         return float(self._facts["sse_ping_interval"])
 
 
+_numbers = itertools.count()
+
+
 class Stream:
     """Driven by the test: start(), append(), finish()."""
 
     def __init__(self, prepared: Prepared, waker: Waker | None, key: int, owner: bytes = b"") -> None:
-        self.id = "chatcmpl-fake"
+        self.id = f"chatcmpl-fake-{next(_numbers)}"
         self.owner = owner
         self.content_type = prepared.content_type
         self.state = "accepted"
@@ -80,6 +84,10 @@ class Stream:
         self.on_cancel: Callable[[], None] = lambda: None
         self._first = 0
         self._data = b""
+        self._ends: list[int] = []
+        self.kept = False
+        self.detached = False
+        self.evicted = False
         self._subscribers = {(waker, key)} if waker is not None else set()
 
     def start(self) -> None:
@@ -88,6 +96,7 @@ class Stream:
 
     def append(self, data: bytes) -> None:
         self._data += data
+        self._ends.append(self.end_offset)
         self._wake()
 
     def forget_before(self, offset: int) -> None:
@@ -107,8 +116,39 @@ class Stream:
         end = offset + len(data)
         return data, end, self.state == "finished" and end == self._first + len(self._data), None
 
+    def read_events(
+        self, offset: int, max_bytes: int = 1 << 18
+    ) -> tuple[bytes, int, bool, int | None, int, int, bool, list[int]]:
+        """As the core: whole events, at least one."""
+        end = self.end_offset
+        if offset < self._first:
+            return b"", self._first, False, self._first, end, 0, True, []
+        ends = [each for each in self._ends if each > offset]
+        taken = [each for each in ends if each <= offset + max_bytes] or ends[:1]
+        stop = taken[-1] if taken else offset
+        first = len(self._ends) - len(ends)
+        begin = self._ends[first - 1] if first > 0 else 0
+        finished = self.state == "finished" and stop >= end
+        data = self._data[offset - self._first : stop - self._first]
+        return data, stop, finished, None, end, first, begin == offset, taken
+
+    @property
+    def end_offset(self) -> int:
+        return self._first + len(self._data)
+
+    def offset_after(self, event_id: int) -> int | None:
+        return self._ends[event_id] if event_id < len(self._ends) else None
+
+    def keep(self, n_extra: int = 0) -> None:
+        self.kept = True
+
+    def detach(self) -> None:
+        self.detached = True
+
     def subscribe(self, waker: Waker, key: int) -> None:
         self._subscribers.add((waker, key))
+        if self.state != "accepted" or self._data:
+            waker.mark(key)
 
     def unsubscribe(self, waker: Waker, key: int) -> None:
         self._subscribers.discard((waker, key))

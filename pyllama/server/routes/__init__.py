@@ -15,6 +15,7 @@ from pyllama.server.routes import (
     openapi,
     props,
     slots,
+    streams,
     text,
 )
 from pyllama.server.state import ServerState
@@ -35,6 +36,7 @@ def all_routes(state: ServerState) -> list[Route]:
         openapi,
         props,
         slots,
+        streams,
         text,
     )
     return [route for module in modules for route in module.routes(state)]

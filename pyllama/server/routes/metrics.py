@@ -45,7 +45,17 @@ _COUNTERS: tuple[tuple[str, str | None, str], ...] = (
     ("pyllama:requests_rejected_total", "requests_rejected", "Requests refused because the queue was full"),
     ("pyllama:requests_parked_total", "requests_parked", "Requests put back because the KV cache was full"),
     ("pyllama:controls_refused_total", "controls_refused", "Controls that did not fit the request's state"),
+    ("pyllama:session_replays_total", "session_replays", "Readers that came back to a conversation's stream"),
+    ("pyllama:session_gaps_total", "session_gaps", "Readers whose next byte was gone"),
+    ("pyllama:session_evictions_total", "session_evictions", "Ended streams that made room for others"),
     ("pyllama:prefix_refused_total", "prefix_refused", "Cached prefixes that turned out not to be whole"),
+)
+
+_GAUGES = (
+    ("pyllama:sessions_live", "sessions_live", "Conversations whose stream goes on"),
+    ("pyllama:sessions_kept", "sessions_kept", "Conversations whose stream has ended and can be read again"),
+    ("pyllama:session_readers", "session_readers", "Readers of conversations' streams"),
+    ("pyllama:stream_bytes", "stream_bytes", "Memory of all streams"),
 )
 
 # (name on the wire, name in Engine.histograms(), help)
@@ -70,7 +80,7 @@ def routes(state: ServerState) -> list[Route]:
     async def get_metrics(_: Request) -> Response:
         if not state.settings.endpoint_metrics:
             raise UnsupportedError("This server does not support metrics endpoint. Start it with `--metrics`")
-        text = page.render(state.engine.metrics(), state.engine.histograms())
+        text = page.render(state.metrics(), state.engine.histograms())
         response = Response(text, media_type="text/plain; version=0.0.4")
         # Spelled as llama-server spells it, for clients that mind the case.
         response.raw_headers.append((b"Process-Start-Time-Unix", str(int(state.started_at)).encode()))
@@ -114,6 +124,8 @@ class MetricsPage:
         _add(
             lines, "gauge", "llamacpp:requests_deferred", "Requests that wait", now.get("requests_queued", 0)
         )
+        for name, key, text in _GAUGES:
+            _add(lines, "gauge", name, text, now.get(key, 0))
         busy = now.get("busy_slots", 0) / max(now.get("steps", 0), 1)
         _add(
             lines, "gauge", "llamacpp:n_busy_slots_per_decode", "Busy slots per decode call, on average", busy
