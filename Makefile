@@ -14,7 +14,7 @@ PYTHON_CODE := $(wildcard pyllama tests bench examples docs) vendor/llama.cpp/fe
 CXX_CODE = $(shell find csrc tests/csrc -name '*.h' -o -name '*.cpp' 2>/dev/null)
 CYTHON_CODE = $(shell find pyllama -name '*.pyx' -o -name '*.pxd' -o -name '*.pxi')
 
-.PHONY: help serve build develop test test-csrc test-python test-types conformance docs fuzz fuzz-http fuzz-asan lint format bench bench-binding bench-steering clean
+.PHONY: help serve build develop test test-csrc test-python test-types conformance docs fuzz fuzz-http fuzz-asan lint format bench bench-binding bench-steering bench-replay clean
 .DELETE_ON_ERROR:
 
 help:
@@ -29,6 +29,7 @@ help:
 	@echo 'make docs     write what is generated in docs/'
 	@echo 'make bench    compare with llama-server, built from the same tree (BENCH_ARGS=--help for more)'
 	@echo 'make bench-binding  compare a decode loop in Python with llama-bench'
+	@echo 'make bench-replay  measure streams that outlive their connection: readers, reattaching, keeping'
 	@echo 'make bench-steering  compare ending the reasoning of a running generation with llama-server'
 	@echo 'make clean    remove what was built; $(VENV) and the fetched llama.cpp stay'
 
@@ -152,6 +153,12 @@ bench: build
 
 bench-binding: build
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m bench.binding $(BENCH_ARGS)
+
+bench-replay: build
+	@for dir in build/cp311-abi3-*; do \
+	  PATH="$(CURDIR)/$(BIN):$$PATH" && cmake --build "$$dir" --target bench_ring && \
+	  $(BIN)/python -m bench.replay --ring "$$dir/tests/csrc/bench_ring" $(BENCH_ARGS) || exit 1; \
+	done
 
 bench-steering: build
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m bench.steering $(BENCH_ARGS)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pyllama.errors import InvalidRequestError, PyllamaError, StreamGapError
-from pyllama.loop import LoopNotifier
+from pyllama.loop import LoopNotifier, Watch
 from pyllama.server.fanout import Fanout
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ class Session:
         self._cut: PyllamaError | None = None
         self._chunks: dict[int, Chunk] = {}
         self._fanout: Fanout | None = None  # only while there are readers
-        self._watch = notifier.watch_with(self._changed)
+        self._watch: Watch | None = notifier.watch_with(self._changed)
         stream.subscribe(notifier.waker, self._watch.key)
 
     @property
@@ -225,8 +225,10 @@ class Session:
             self._fanout.wake()
 
     def _unwatch(self) -> None:
-        self.stream.unsubscribe(self._notifier.waker, self._watch.key)
-        self._notifier.forget(self._watch)
+        if self._watch is not None:
+            self.stream.unsubscribe(self._notifier.waker, self._watch.key)
+            self._notifier.forget(self._watch)
+            self._watch = None  # it leads back here: the stream's bytes are not to wait for the collector
 
 
 class SessionReader:

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <deque>
+#include <memory>
+#include <optional>
 
 #include "check.h"
 
@@ -72,6 +74,18 @@ std::string random_bytes(random_source & random, size_t n) {
     return bytes;
 }
 
+// The events of a slice that was read from `offset`: each ends where the one with the next id begins.
+void check_events(const ring & actual, const ring_slice & slice, uint64_t offset) {
+    CHECK_EQ(slice.event_ends.empty(), slice.n_bytes() == 0);
+    uint64_t id = slice.first_event;
+    CHECK_EQ(slice.starts_event, actual.offset_of(id) == offset || slice.n_bytes() == 0);
+    CHECK(slice.n_bytes() == 0 || actual.offset_of(id) <= offset);
+    for (const uint64_t end : slice.event_ends) {
+        CHECK_EQ(actual.offset_of(++id), end);
+    }
+    CHECK(slice.event_ends.empty() || slice.event_ends.back() == offset + slice.n_bytes());
+}
+
 void compare(const ring & actual, const ring_model & model, random_source & random) {
     CHECK_EQ(actual.first_offset(), model.first());
     CHECK_EQ(actual.end_offset(), model.end());
@@ -80,7 +94,10 @@ void compare(const ring & actual, const ring_model & model, random_source & rand
     CHECK_EQ(actual.read(model.first(), SIZE_MAX).text(), model.read(model.first(), SIZE_MAX));
     const uint64_t offset = model.first() + random.below(static_cast<uint32_t>(model.n_held()) + 1);
     const size_t max_bytes = random.below(64);
-    CHECK_EQ(actual.read(offset, max_bytes).text(), model.read(offset, max_bytes));
+    const ring_slice slice = actual.read(offset, max_bytes, true);
+    CHECK_EQ(slice.text(), model.read(offset, max_bytes));
+    CHECK_EQ(slice.n_bytes(), slice.text().size());
+    check_events(actual, slice, offset);
 }
 
 }  // namespace
@@ -181,4 +198,66 @@ TEST(it_equals_its_model_under_random_events) {
             compare(actual, model, random);
         }
     }
+}
+
+TEST(a_slice_keeps_its_bytes_whatever_the_ring_does) {
+    const auto budget = std::make_shared<byte_budget>(0);
+    std::optional<ring_slice> slice;
+    std::string all;
+    {
+        ring bytes(4096, budget);
+        random_source random(3);
+        for (int i = 0; i < 20; i++) {
+            const std::string event = random_bytes(random, 200);
+            bytes.append(event);
+            all += event;
+        }
+        slice = bytes.read(1000, SIZE_MAX, true);
+        for (int i = 0; i < 100; i++) {
+            bytes.append(std::string(200, 'x'));
+        }
+        CHECK(bytes.first_offset() > all.size());
+        bytes.clear();
+        CHECK_EQ(bytes.memory(), 0);
+        CHECK_EQ(bytes.first_offset(), bytes.end_offset());
+        CHECK_EQ(bytes.first_event(), 120);
+    }
+    CHECK_EQ(slice->text(), all.substr(1000));
+    CHECK_EQ(slice->event_ends.size(), 15);
+    CHECK(budget->used() >= slice->n_bytes());
+    slice.reset();
+    CHECK_EQ(budget->used(), 0);
+}
+
+TEST(memory_is_given_back_from_the_oldest_block_on) {
+    const auto budget = std::make_shared<byte_budget>(0);
+    ring bytes(0, budget);
+    for (int i = 0; i < 1000; i++) {
+        bytes.append(std::string(100, static_cast<char>('a' + i % 26)));
+    }
+    const size_t n_before = bytes.memory();
+    CHECK_EQ(budget->used(), n_before);
+    bytes.drop_memory(1);
+    CHECK(bytes.memory() < n_before);
+    CHECK_EQ(bytes.first_offset() % 100, 0);
+    CHECK_EQ(bytes.first_event(), bytes.first_offset() / 100);
+    CHECK_EQ(bytes.offset_of(bytes.first_event()), bytes.first_offset());
+    bytes.drop_memory(SIZE_MAX);
+    CHECK_EQ(bytes.memory(), 0);
+    CHECK_EQ(budget->used(), 0);
+    bytes.append("a");
+    CHECK_EQ(bytes.read(100'000, 1).text(), "a");
+}
+
+TEST(a_small_ring_takes_little_and_a_trimmed_one_no_more_than_it_holds) {
+    ring bytes(4 * 1024 * 1024);
+    bytes.append(std::string(300, 'a'));
+    CHECK(bytes.memory() < 1536);
+    bytes.append(std::string(9000, 'b'));
+    bytes.append(std::string(100, 'c'));
+    const ring_slice before = bytes.read(0, SIZE_MAX);
+    bytes.trim();
+    CHECK(bytes.memory() < 1024 + 9100 + 512);
+    CHECK_EQ(bytes.read(0, SIZE_MAX).text(), before.text());
+    CHECK_EQ(bytes.offset_of(2), 9300);
 }

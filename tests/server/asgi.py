@@ -32,14 +32,14 @@ class Call:
         self.n_reads = 0
         self.n_at_once = 0
         self.max_at_once = 0
-        raw_path, _, query = path.partition("?")
+        raw_path, _, in_path = path.partition("?")
         scope = {
             "type": "http",
             "http_version": "1.1",
             "method": method,
             "path": unquote(raw_path),
             "raw_path": raw_path.encode(),
-            "query_string": query.encode(),
+            "query_string": (query or in_path).encode(),
             "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
         }
         self.task = asyncio.create_task(app(scope, self._receive, self._send))

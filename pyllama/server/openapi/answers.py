@@ -89,6 +89,17 @@ ANSWERS: dict[str, Schema] = {
         ),
         array(record({"index": _COUNT, "score": NUMBER})),
     ),
+    "Streams": array(
+        record(
+            {
+                "conversation_id": STRING,
+                "is_done": BOOLEAN,
+                "total_bytes": _COUNT,
+                "started_at": _COUNT,
+                "completed_at": _COUNT,
+            }
+        )
+    ),
     "Tokens": record(
         {"tokens": array(one_of(_COUNT, record({"id": _COUNT, "piece": one_of(STRING, array(_COUNT))})))}
     ),

@@ -15,7 +15,7 @@ _STREAM = "text/event-stream"
 
 
 class Operation(NamedTuple):
-    """One method of one path. ``statuses`` besides 200, 400, 401, 408, 413, 500 and 503."""
+    """One method of one path. ``statuses`` besides ``success``, 400, 401, 408, 413, 500 and 503."""
 
     method: str
     path: str
@@ -26,10 +26,43 @@ class Operation(NamedTuple):
     statuses: tuple[int, ...] = ()
     media_type: str = "application/json"
     parameters: tuple[Schema, ...] = ()
+    success: int = 200
 
 
 def _query(name: str, schema: Schema, text: str) -> Schema:
     return {"name": name, "in": "query", "required": False, "schema": schema, "description": text}
+
+
+_CONVERSATION = {"type": "string", "minLength": 1, "maxLength": 64}
+_CONVERSATION_PATH = {"name": "conv_id", "in": "path", "required": True, "schema": _CONVERSATION}
+_CONVERSATION_QUERY = _query("conv_id", _CONVERSATION, "the X-Conversation-Id of the stream's request")
+_POSITION = {"type": "integer", "minimum": 0}
+
+
+def _streams(path: str, conversation: Schema) -> tuple[Operation, ...]:
+    position = (
+        _query("from", _POSITION, "offset of the first byte wanted"),
+        _query("after", _POSITION, "id of the last event had; wins over from"),
+    )
+    return (
+        Operation(
+            "get",
+            path,
+            "Read a conversation's stream, from its first byte or where one left off",
+            "",
+            statuses=(404,),
+            media_type=_STREAM,
+            parameters=(conversation, *position),
+        ),
+        Operation(
+            "delete",
+            path,
+            "Cancel and forget a conversation's stream",
+            "",
+            parameters=(conversation,),
+            success=204,
+        ),
+    )
 
 
 _BUSY = (429,)
@@ -77,6 +110,11 @@ OPERATIONS: tuple[Operation, ...] = (
     *_asking(
         "/v1/rerank /rerank /v1/reranking /reranking", "Rank texts by a query", "RerankRequest", "Ranks"
     ),
+    *_streams("/v1/stream", _CONVERSATION_QUERY),
+    *_streams("/v1/stream/{conv_id}", _CONVERSATION_PATH),
+    Operation(
+        "post", "/v1/streams/lookup", "Say which conversations have a stream", "Streams", "StreamsRequest"
+    ),
     *_asking("/tokenize", "Turn text into tokens", "TokenizeRequest", "Tokens"),
     *_asking("/detokenize", "Turn tokens into text", "DetokenizeRequest", "Text"),
     *_asking("/apply-template", "Turn a chat into a prompt", "ChatRequest", "Prompt"),
@@ -107,6 +145,7 @@ OPERATIONS: tuple[Operation, ...] = (
 _ERRORS = {
     400: "The request is wrong; the message names the field.",
     401: "The API key is missing or wrong.",
+    404: "There is no such stream, or no longer.",
     408: "The body did not arrive in time.",
     413: "The body is larger than --max-body-bytes.",
     429: "The queue is full; Retry-After says when to come back.",
@@ -149,7 +188,10 @@ def _describe(operation: Operation) -> Schema:
     }
     if operation.streams:
         content[_STREAM] = {"schema": {"type": "string"}}
-    responses: Schema = {"200": {"description": "The answer.", "content": content}}
+    answer: Schema = {"description": "The answer.", "content": content}
+    if operation.success == 204:
+        answer = {"description": "Done, or there was nothing to do."}
+    responses: Schema = {str(operation.success): answer}
     for status in sorted({*_ALWAYS, *operation.statuses}):
         responses[str(status)] = {
             "description": _ERRORS[status],

@@ -174,6 +174,7 @@ REQUESTS: dict[str, Schema] = {
         ),
         record({"query": STRING, "texts": array(STRING, 1, 16)}, {"return_text": BOOLEAN}),
     ),
+    "StreamsRequest": record({"conversation_ids": array(STRING, most=64)}),
     "TokenizeRequest": record(
         {"content": one_of(STRING, array(one_of(STRING, _TOKEN), most=64))},
         {"add_special": BOOLEAN, "parse_special": BOOLEAN, "with_pieces": BOOLEAN},
