@@ -13,6 +13,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from pyllama.errors import EngineError, PyllamaError
+from pyllama.server import websocket
 from pyllama.server.errors import describe_exception
 from pyllama.server.gate import Gate
 from pyllama.server.routes import all_routes
@@ -26,7 +27,7 @@ def create_app(state: ServerState) -> ASGIApp:
     """Return the server as an ASGI application. It answers 503 until ``state.attach()``."""
     # What is no error of ours is answered too, and then raised again, so that Hypercorn logs its traceback.
     handlers = {HTTPException: _answer, PyllamaError: _answer, Exception: _answer}
-    routes: list[BaseRoute] = [*all_routes(state)]
+    routes: list[BaseRoute] = [*all_routes(state), *websocket.routes(state)]
     if state.settings.static_path:
         files = StaticFiles(directory=state.settings.static_path, html=True)
         routes.append(Mount(state.settings.api_prefix or "/", files))

@@ -2,8 +2,8 @@
 
 Hypercorn keeps its transports to itself. We need them to drop a client that takes nothing of its answer, to
 end a shutdown that a peer would otherwise hold open (on Python 3.12.1 and later ``Server.wait_closed`` waits
-for every connection), to end connections that the peer has closed, and to write the chunks of a stream with a
-fraction of the usual cost.
+for every connection), to end connections that the peer has closed, and to write the chunks of a stream and
+the frames of a WebSocket with a fraction of the usual cost.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import weakref
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextvars import ContextVar
 from typing import Any
 
-__all__ = ["ChunkWriter", "ServerLoop", "current_transport"]
+__all__ = ["ChunkWriter", "FrameWriter", "ServerLoop", "current_transport"]
 
 # Seconds that a connection lives on after its peer has closed it. Hypercorn has told the application of the
 # disconnect by then, but would itself keep the socket open until its keep-alive timer runs out.
@@ -23,6 +23,8 @@ PEER_CLOSED_GRACE = 0.5
 
 # Set before a connection's tasks are made, which inherit it.
 current_transport: ContextVar[asyncio.Transport | None] = ContextVar("current_transport", default=None)
+# Set while the transport takes more: what it tells its protocol.
+_current_writable: ContextVar[asyncio.Event | None] = ContextVar("current_writable", default=None)
 
 
 class ChunkWriter:
@@ -42,6 +44,48 @@ class ChunkWriter:
             return False
         transport.write(b"%x\r\n%b\r\n" % (len(data), data))
         return True
+
+
+class FrameWriter:
+    """Writes text frames of a WebSocket to the transport of the current HTTP/1.1 connection.
+
+    Only between the handshake and the close, and only for a socket without extensions. Each frame is whole,
+    so those that Hypercorn writes (pongs, the close) fall between them.
+    """
+
+    def __init__(self, http_version: str) -> None:
+        self._transport = current_transport.get() if http_version == "1.1" else None
+        self._writable = _current_writable.get()
+
+    @property
+    def paused(self) -> bool:
+        """Whether the client has yet to take what was written."""
+        return self._writable is not None and not self._writable.is_set()
+
+    def write(self, frames: Sequence[bytes]) -> bool:
+        """Write messages, each as one frame; do nothing and return False where that cannot be done."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return False
+        parts: list[bytes] = []
+        for frame in frames:
+            parts += (_frame_head(len(frame)), frame)
+        transport.write(b"".join(parts))
+        return True
+
+    async def drain(self) -> None:
+        """Wait while the client has more to take than the transport likes to hold, or until it is gone."""
+        if self._writable is not None:
+            await self._writable.wait()
+
+
+def _frame_head(size: int) -> bytes:
+    """Return the head of a whole text frame from a server (RFC 6455, section 5.2)."""
+    if size < 126:
+        return bytes((0x81, size))
+    if size < 1 << 16:
+        return b"\x81\x7e" + size.to_bytes(2, "big")
+    return b"\x81\x7f" + size.to_bytes(8, "big")
 
 
 async def _until_cancelled(coro: Coroutine[Any, Any, Any]) -> None:
@@ -78,7 +122,11 @@ class ServerLoop(asyncio.SelectorEventLoop):
             connection_made = protocol.connection_made
             connection_lost = protocol.connection_lost
             eof_received = protocol.eof_received
+            pause_writing = protocol.pause_writing
+            resume_writing = protocol.resume_writing
             handlers: list[asyncio.Task[Any]] = []
+            writable = asyncio.Event()
+            writable.set()
 
             def end_soon() -> None:
                 for handler in handlers:
@@ -89,7 +137,16 @@ class ServerLoop(asyncio.SelectorEventLoop):
                 end_soon()
                 return eof_received()
 
+            def note_pause() -> None:
+                writable.clear()
+                pause_writing()
+
+            def note_resume() -> None:
+                writable.set()
+                resume_writing()
+
             def note_lost(exc: Exception | None) -> None:
+                writable.set()
                 end_soon()
                 connection_lost(exc)
 
@@ -97,6 +154,7 @@ class ServerLoop(asyncio.SelectorEventLoop):
                 assert isinstance(transport, asyncio.Transport)
                 self.__transports.add(transport)
                 current_transport.set(transport)
+                _current_writable.set(writable)
                 self.__handlers = handlers
                 try:
                     connection_made(transport)
@@ -106,6 +164,8 @@ class ServerLoop(asyncio.SelectorEventLoop):
             protocol.connection_made = remember  # type: ignore[method-assign]
             protocol.connection_lost = note_lost  # type: ignore[method-assign]
             protocol.eof_received = note_eof  # type: ignore[method-assign]
+            protocol.pause_writing = note_pause  # type: ignore[method-assign]
+            protocol.resume_writing = note_resume  # type: ignore[method-assign]
             return protocol
 
         server = await super().create_server(make_protocol, *args, **kwargs)

@@ -1,4 +1,4 @@
-"""What every request passes first, in llama-server's order: CORS, preflight, readiness, API key."""
+"""What every request and WebSocket passes first, in llama-server's order: CORS, preflight, readiness, key."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from pyllama.server.auth import OWNER, ApiKeys
 from pyllama.server.errors import answer_for
 from pyllama.server.state import ServerState
+from pyllama.server.websocket.handshake import key_from_subprotocols, refuse
 
 __all__ = ["Gate"]
 
@@ -32,6 +33,9 @@ class Gate:
         self._public = frozenset({"/health", "/v1/health", prefix + "/health", prefix + "/v1/health"})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await self._admit_socket(scope, receive, send)
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -47,6 +51,23 @@ class Gate:
             await answer_for(401, "Invalid API Key").send(scope, send)
         else:
             scope[OWNER] = owner or b""
+            await self._app(scope, receive, send)
+
+    # A browser sends a handshake to anywhere, and leaves it to us to look where the page came from.
+    async def _admit_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope)
+        origin = headers.get("origin", "")
+        owner = self._keys.owner(headers)
+        if owner is None and (key := key_from_subprotocols(scope.get("subprotocols", ()))) is not None:
+            owner = self._keys.owner_of(key)
+        if not self._state.ready:
+            await refuse(answer_for(503, self._state.unready_message), scope, send)
+        elif owner is None:
+            await refuse(answer_for(401, "Invalid API Key"), scope, send)
+        elif origin and self._allowed_origin(origin) not in ("*", origin):
+            await refuse(answer_for(403, "this origin is not allowed (--cors-origins)"), scope, send)
+        else:
+            scope[OWNER] = owner
             await self._app(scope, receive, send)
 
     def _allowed_origin(self, origin: str) -> str:

@@ -30,6 +30,7 @@ from pyllama.server.connections import ServerLoop
 from pyllama.server.settings import Settings
 from pyllama.server.sockets import describe
 from pyllama.server.state import ServerState
+from pyllama.server.websocket import stream as websocket_stream
 
 if TYPE_CHECKING:
     from pyllama._core import _llama
@@ -70,6 +71,8 @@ class _BoundConfig(Config):
         # All headers of a request together; long bearer tokens and cookies fit.
         self.h11_max_incomplete_size = 64 * 1024
         self.h2_max_concurrent_streams = 256
+        self.websocket_max_message_size = settings.max_socket_message
+        self.websocket_ping_interval = settings.sse_ping_interval if settings.sse_ping_interval > 0 else None
         # Everything has ended before Hypercorn's shutdown begins.
         self.graceful_timeout = 1
         if settings.tls:
@@ -224,6 +227,7 @@ def run_server(
     announce: Callable[[list[str]], None],
 ) -> int:
     """Serve on an event loop of our own until a signal comes; return the exit code."""
+    websocket_stream.install()
 
     async def main() -> tuple[int, bool]:
         server = Server(settings, sockets, load, announce)

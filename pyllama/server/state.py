@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
@@ -44,6 +44,9 @@ class ServerState:
         )
         self._idle.set()
         self._draining = False
+        self._on_drain: list[Callable[[], None]] = []
+        # Large controls are parsed one at a time.
+        self.control_limiter = anyio.CapacityLimiter(1)
 
     @property
     def ready(self) -> bool:
@@ -78,6 +81,12 @@ class ServerState:
         """Refuse new requests with 503; running ones go on."""
         self._draining = True
         self.unready_message = "the server is shutting down"
+        for callback in self._on_drain:
+            callback()
+
+    def on_drain(self, callback: Callable[[], None]) -> None:
+        """Have ``callback`` called by drain(): for those who hold connections open without a request."""
+        self._on_drain.append(callback)
 
     async def wait_idle(self) -> None:
         """Return when no request is running."""
@@ -105,10 +114,10 @@ class ServerState:
             if self._n_running == 0:
                 self._idle.set()
 
-    async def prepare_chat(self, body: bytes) -> _llama.Prepared:
+    async def prepare_chat(self, body: bytes, dialect: str = "openai") -> _llama.Prepared:
         """Turn the JSON of a chat request into a prepared one, on a worker thread."""
         return await anyio.to_thread.run_sync(
-            self.engine.prepare_chat, body, "openai", limiter=self._prepare_limiter
+            self.engine.prepare_chat, body, dialect, limiter=self._prepare_limiter
         )
 
     async def prepare_completion(self, body: bytes, dialect: str) -> _llama.Prepared:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import unquote
@@ -16,6 +16,7 @@ from pyllama.server.settings import Settings
 from pyllama.server.state import ServerState
 
 CHAT = "/v1/chat/completions"
+SOCKET = "/v1/chat/completions/socket"
 
 
 class Call:
@@ -83,12 +84,92 @@ class Call:
         return json.loads(self.body)
 
 
+class Socket:
+    """One WebSocket whose server side runs in a task of its own."""
+
+    def __init__(
+        self, app: Any, path: str, headers: Mapping[str, str], subprotocols: Sequence[str], query: bytes
+    ) -> None:
+        self._incoming: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._changed = asyncio.Condition()
+        self.accepted = False
+        self.subprotocol: str | None = None
+        self.closed: int | None = None
+        self.status = 0
+        self.body = b""
+        self.headers: dict[str, str] = {}
+        self.messages: list[Any] = []
+        self.blocked: asyncio.Event | None = None
+        self.n_blocked = 0
+        scope = {
+            "type": "websocket",
+            "http_version": "1.1",
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": query,
+            "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
+            "subprotocols": list(subprotocols),
+            "extensions": {"websocket.http.response": {}},
+        }
+        self._incoming.put_nowait({"type": "websocket.connect"})
+        self.task = asyncio.create_task(app(scope, self._incoming.get, self._send))
+
+    async def _send(self, message: Any) -> None:
+        if self.blocked is not None:
+            self.n_blocked += 1
+            async with self._changed:
+                self._changed.notify_all()
+            await self.blocked.wait()
+        async with self._changed:
+            kind = message["type"]
+            if kind == "websocket.accept":
+                self.accepted = True
+                self.subprotocol = message.get("subprotocol")
+            elif kind == "websocket.send":
+                assert self.closed is None
+                self.messages.append(json.loads(message["text"]))
+            elif kind == "websocket.close":
+                self.closed = message["code"]
+            elif kind == "websocket.http.response.start":
+                self.status = message["status"]
+                self.headers = {name.decode().lower(): value.decode() for name, value in message["headers"]}
+            else:
+                assert kind == "websocket.http.response.body", kind
+                self.body += message["body"]
+            self._changed.notify_all()
+
+    def say(self, message: Any) -> None:
+        text = message if isinstance(message, str) else json.dumps(message)
+        self._incoming.put_nowait({"type": "websocket.receive", "text": text, "bytes": None})
+
+    def say_bytes(self, data: bytes) -> None:
+        self._incoming.put_nowait({"type": "websocket.receive", "text": None, "bytes": data})
+
+    def leave(self) -> None:
+        self._incoming.put_nowait({"type": "websocket.disconnect", "code": 1006})
+
+    async def until(self, condition: Callable[[Socket], bool]) -> None:
+        async with self._changed:
+            await self._changed.wait_for(lambda: condition(self))
+
+    async def next(self, n: int = 1) -> Any:
+        """Wait for messages and take them: the only one, or a list."""
+        await asyncio.wait_for(self.until(lambda socket: len(socket.messages) >= n), 20)
+        taken, self.messages = self.messages[:n], self.messages[n:]
+        return taken[0] if n == 1 else taken
+
+    async def end(self) -> Socket:
+        await asyncio.wait_for(self.task, 20)
+        return self
+
+
 class Client:
     def __init__(self, engine: Engine, state: ServerState) -> None:
         self.engine = engine
         self.state = state
         self.app = create_app(state)
         self.calls: list[Call] = []
+        self.sockets: list[Socket] = []
 
     def call(self, method: str, path: str, headers: Mapping[str, str] | None = None, query: str = "") -> Call:
         call = Call(self.app, method, path, headers or {}, query)
@@ -105,6 +186,27 @@ class Client:
         call = self.call("GET", path, headers, query)
         call.give(b"")
         return await call.end()
+
+    async def socket(
+        self,
+        path: str = SOCKET,
+        headers: Mapping[str, str] | None = None,
+        subprotocols: Sequence[str] = (),
+        query: bytes = b"",
+    ) -> Socket:
+        """Open a socket, or see it refused."""
+        socket = Socket(self.app, path, headers or {}, subprotocols, query)
+        self.sockets.append(socket)
+        await socket.until(lambda socket: socket.accepted or socket.body != b"" or socket.closed is not None)
+        return socket
+
+    async def streams(self, n: int) -> list[Any]:
+        """Wait until so many requests were put into the engine, and return their streams."""
+        for _ in range(1_000_000):
+            if len(self.engine.streams) >= n:
+                break
+            await asyncio.sleep(0)
+        return self.engine.streams
 
     async def stream_of(self, call: Call) -> Any:
         """Wait until the call's request is in the engine."""
@@ -126,10 +228,15 @@ async def serving(**settings: Any) -> AsyncIterator[Client]:
         yield client
         for call in client.calls:
             await asyncio.wait_for(call.task, 20)
+        for socket in client.sockets:
+            socket.leave()
+            await socket.end()
         await asyncio.wait_for(state.wait_idle(), 20)
         assert all(stream.n_subscribers == 0 for stream in engine.streams)
         assert all(call.max_at_once <= 1 for call in client.calls)
     finally:
         for call in client.calls:
             call.task.cancel()
+        for socket in client.sockets:
+            socket.task.cancel()
         state.detach()

@@ -46,12 +46,15 @@ class Waker:
 class Prepared:
     """As the core's: its facts are gone once it was submitted."""
 
-    def __init__(self, body: dict[str, Any], ping_interval: float) -> None:
+    def __init__(self, body: dict[str, Any], ping_interval: float, dialect: str = "openai") -> None:
         self._facts: dict[str, Any] | None = {
-            "stream": bool(body.get("stream", False)),
+            "stream": bool(body.get("stream", False)) or dialect == "paddler",
             "sse_ping_interval": body.get("sse_ping_interval", ping_interval),
         }
+        self.body = body
         self.content_type = "text/event-stream" if self.stream else "application/json"
+        if dialect == "paddler":
+            self.content_type = "application/x-ndjson"
 
     def take(self) -> None:
         assert self._facts is not None
@@ -77,6 +80,7 @@ class Stream:
     def __init__(self, prepared: Prepared, waker: Waker | None, key: int, owner: bytes = b"") -> None:
         self.id = f"chatcmpl-fake-{next(_numbers)}"
         self.owner = owner
+        self.body = prepared.body
         self.content_type = prepared.content_type
         self.state = "accepted"
         self.error: Exception | None = None
@@ -190,7 +194,10 @@ class Engine:
             raise InvalidRequestError(f"the body is not JSON: {exc}") from exc
         if not isinstance(value, dict):
             raise InvalidRequestError("the body must be a JSON object")
-        return Prepared(value, self.sse_ping_interval)
+        return Prepared(value, self.sse_ping_interval, dialect)
+
+    def prepare_completion(self, body: bytes, dialect: str) -> Prepared:
+        return self.prepare_chat(body, dialect)
 
     def submit(
         self, prepared: Prepared, waker: Waker | None = None, key: int = 0, owner: bytes = b""
