@@ -20,6 +20,7 @@ WORDS = {
     "custom_sampler": ["no repeat: "],
     "decode_loop": ["The sum is 42."],
     "embeddings_search": ["What is 17 + 25?", "What is 3 + 4?"],
+    "resuming_stream": ["lost behind: ", "The sum is 42.", "same text: True"],
     "speculative_decoding": ["same tokens: True"],
 }
 

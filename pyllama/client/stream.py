@@ -1,0 +1,158 @@
+"""A chat completion's stream that reconnects by itself, on an event loop."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import anyio
+import httpx
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+
+from pyllama.client.errors import RetryableError, error_for
+from pyllama.client.retry import Retries, RetryPolicy
+from pyllama.client.socket import SocketResumption, socket_url
+from pyllama.client.sse import SseResumption
+
+__all__ = ["ResumingStream"]
+
+
+class ResumingStream:
+    """One chat completion, chunk by chunk: ``async for chunk in stream``, once.
+
+    Each chunk is a ``chat.completion.chunk`` of OpenAI's, decoded. A connection that fails is replaced by
+    another one, which goes on where the last whole chunk ended. What is left when the iteration is broken off
+    goes on at the server: ``cancel()`` ends it.
+
+    Args:
+        base_url: The server's address, with its ``--api-prefix``.
+        request: The body of a chat request. None reads on in a conversation that is there: ``position`` says
+            from where, a byte offset over "sse", over "socket" the id of the last event that was seen.
+        over: "sse" for server-sent events, "socket" for a WebSocket, which needs asyncio.
+        conversation_id: A name for the stream at the server; a random one by default. A live stream of the
+            same name is cancelled.
+        client: An open httpx client to use instead of one of its own, for proxies, certificates and the
+            like. A socket does not use it.
+        retry: How often to try again, and how patiently.
+
+    Raises, while it is iterated, what ``pyllama.client.errors`` shows.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        request: Mapping[str, Any] | None,
+        *,
+        over: Literal["sse", "socket"] = "sse",
+        api_key: str | None = None,
+        conversation_id: str | None = None,
+        position: int | None = None,
+        client: httpx.AsyncClient | None = None,
+        retry: RetryPolicy | None = None,
+    ) -> None:
+        self.conversation_id = conversation_id or str(uuid.uuid4())
+        self._base_url = base_url.rstrip("/")
+        self._headers = {} if api_key is None else {"authorization": f"Bearer {api_key}"}
+        self._own_client = client is None
+        self._client = client or httpx.AsyncClient(timeout=httpx.Timeout(30, read=90))
+        self._retries = Retries(retry or RetryPolicy())
+        self._resumption: SseResumption | SocketResumption
+        if over == "sse":
+            self._resumption = SseResumption(request, self.conversation_id, position or 0)
+        else:
+            self._resumption = SocketResumption(request, self.conversation_id, position)
+        self._chunks = self._iterate()
+
+    @property
+    def position(self) -> int | None:
+        """Where the next connection would go on: a byte offset, or the id of the last event."""
+        where = self._resumption
+        return where.offset if isinstance(where, SseResumption) else where.after
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self._chunks
+
+    async def cancel(self) -> None:
+        """End the completion at the server, and forget the conversation there; idempotent."""
+        await self._chunks.aclose()
+        params = {"conv_id": self.conversation_id}
+        response = await self._client.delete(
+            self._base_url + "/v1/stream", params=params, headers=self._headers
+        )
+        if response.status_code != 204:
+            raise error_for(response.status_code, {"message": f"status {response.status_code}"})
+
+    async def aclose(self) -> None:
+        """Let go of the connection; idempotent. The completion goes on."""
+        await self._chunks.aclose()
+        if self._own_client:
+            await self._client.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def _iterate(self) -> AsyncGenerator[Any]:
+        where = self._resumption
+        while not where.finished:
+            connection = (
+                self._over_sse(where) if isinstance(where, SseResumption) else self._over_socket(where)
+            )
+            try:
+                async with aclosing(connection):
+                    async for chunk in connection:
+                        self._retries.note_progress()
+                        yield chunk
+            except RetryableError as exc:
+                await anyio.sleep(self._retries.delay(exc, exc.retry_after))
+            except (httpx.TransportError, WebSocketException, OSError, EOFError) as exc:
+                await anyio.sleep(self._retries.delay(exc))
+
+    async def _over_sse(self, where: SseResumption) -> AsyncGenerator[Any]:
+        ask = where.next_request()
+        async with self._client.stream(
+            ask.method,
+            self._base_url + ask.path,
+            params=ask.params,
+            headers={**self._headers, **ask.headers},
+            json=ask.json,
+        ) as response:
+            body = b"" if response.status_code == 200 else await response.aread()
+            where.note_status(response.status_code, body, response.headers)
+            async for data in response.aiter_bytes():
+                for chunk in where.feed(data):
+                    yield chunk
+                for chunk in where.feed(b""):  # an error behind chunks
+                    yield chunk
+                if where.finished:
+                    return
+            where.note_end()
+
+    async def _over_socket(self, where: SocketResumption) -> AsyncGenerator[Any]:
+        try:
+            async with connect(
+                socket_url(self._base_url), additional_headers=self._headers, compression=None, max_size=None
+            ) as socket:
+                await socket.send(where.first_message())
+                async for message in socket:
+                    for chunk in where.feed(message):
+                        yield chunk
+                    if where.finished:
+                        return
+        except InvalidStatus as exc:
+            status = exc.response.status_code
+            raise error_for(status, {"message": f"the handshake was refused with status {status}"}) from exc
+        except ConnectionClosed as exc:
+            raise RetryableError(f"the socket closed: {exc}") from exc
+        where.note_close()
