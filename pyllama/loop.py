@@ -48,7 +48,7 @@ class Watch:
     __slots__ = ("key",)
 
     def __init__(self, key: int) -> None:
-        self.key = key
+        self.key: int = key
 
     def wake(self) -> None:
         """Let wait() return, now or at its next call."""
@@ -259,8 +259,8 @@ class StreamReader:
     def __init__(self, stream: _llama.Stream, notifier: LoopNotifier, watch: Watch) -> None:
         self.stream = stream
         self.watch = watch
-        self.offset = 0
-        self.finished = False
+        self.offset: int = 0
+        self.finished: bool = False
         self._notifier = notifier
 
     def read(self) -> bytes:

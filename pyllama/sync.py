@@ -163,9 +163,9 @@ class _Reader:
 
         self._waker = _llama.Waker()
         self._offset = 0
-        self.closed = False
-        self.finished = False
-        self.stream = core.submit(prepared, self._waker, 0)
+        self.closed: bool = False
+        self.finished: bool = False
+        self.stream: _llama.Stream = core.submit(prepared, self._waker, 0)
 
     def fileno(self) -> int:
         return self._waker.fd

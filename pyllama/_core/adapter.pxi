@@ -29,6 +29,7 @@ cdef class LoraAdapter:
         cdef llama.llama_model * weights = model._ptr
         cdef log_capture capture
         model._n_calls += 1
+        _enter()
         try:
             with nogil:
                 c_check_lora_file(weights, c_path)
@@ -39,6 +40,7 @@ cdef class LoraAdapter:
                     model._adapters_mutex.unlock()
         finally:
             model._n_calls -= 1
+            _leave()
         if self._ptr is NULL:
             raise _errors.ModelLoadError(
                 f"cannot load the LoRA adapter {self.path!r}: {_reason(capture.text(), 'unknown reason')}"

@@ -1,8 +1,6 @@
 # A context's life: made, asked for its sizes, closed. Pinned to the thread that made it, because OpenMP keeps one team
 # of threads per master thread.
 
-from libcpp.atomic cimport atomic
-
 
 @cython.auto_pickle(False)
 @cython.internal
@@ -75,6 +73,7 @@ cdef class _ContextHandle:
         cdef log_capture capture
         cdef llama.llama_model * weights = model._ptr
         model._n_calls += 1
+        _enter()
         try:
             with nogil:
                 model._adapters_mutex.lock_shared()
@@ -84,6 +83,7 @@ cdef class _ContextHandle:
                     model._adapters_mutex.unlock_shared()
         finally:
             model._n_calls -= 1
+            _leave()
         if self._ptr is NULL:
             raise _errors.EngineError(
                 f"cannot make a context of {model!r}: {_reason(capture.text(), 'unknown reason')}"

@@ -6,7 +6,7 @@ cdef frozenset _TOKENS_ONLY = frozenset(("graniteswitch",))
 
 
 cdef cbool _is_cancelled(void * flag) noexcept nogil:
-    return (<atomic[cbool] *> flag).load()
+    return (<atomic[cbool] *> flag).load() or _exiting.load()
 
 
 cdef int _decode(Context context, Batch batch) except -1:
@@ -142,6 +142,7 @@ cdef int _compute(Context context, Batch batch, bint encode) except -1:
         raise _errors.DecodeCancelledError("cancel() was called before the computation: nothing was changed")
     context._n_rows = 0
     batch._busy = True
+    _enter()
     try:
         with nogil:
             context._model._adapters_mutex.lock_shared()
@@ -151,6 +152,7 @@ cdef int _compute(Context context, Batch batch, bint encode) except -1:
                 context._model._adapters_mutex.unlock_shared()
     finally:
         batch._busy = False
+        _leave()
     if code != 0:
         _raise_failure(context, batch, code, _text(capture.text()))
     context._retired_pools.clear()

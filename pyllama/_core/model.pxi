@@ -74,11 +74,15 @@ cdef class Model:
         cdef log_capture capture
         for each in encoded:
             paths.push_back(<const char *> <bytes> each)
-        with nogil:
-            if paths.size() == 1:
-                self._ptr = llama_model_load_from_file(paths[0], options.params)
-            else:
-                self._ptr = llama_model_load_from_splits(paths.data(), paths.size(), options.params)
+        _enter()
+        try:
+            with nogil:
+                if paths.size() == 1:
+                    self._ptr = llama_model_load_from_file(paths[0], options.params)
+                else:
+                    self._ptr = llama_model_load_from_splits(paths.data(), paths.size(), options.params)
+        finally:
+            _leave()
         if state.error is not None:
             self._free()
             raise state.error

@@ -54,6 +54,8 @@ cdef cbool _on_load_progress(float progress, void * user_data) noexcept with gil
     cdef _LoadProgress state = <_LoadProgress> <PyObject *> user_data
     try:
         PyErr_CheckSignals()
+        if _exiting.load():
+            return False
         return state.function is None or state.function(progress) is not False
     except BaseException as error:
         state.error = error

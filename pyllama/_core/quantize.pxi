@@ -157,17 +157,21 @@ def quantize_file(object source not None, object destination not None, str ftype
     cdef quantization * running = new quantization(_os.fsencode(source), _os.fsencode(destination), options)
     cdef cbool ended = False
     cdef string failure
+    _enter()
     try:
         while not ended:
             with nogil:
                 ended = running.wait(100)
             PyErr_CheckSignals()
+            if _exiting.load():
+                running.cancel()
             if progress is not None:
                 progress(1.0 if ended else running.progress())
         failure = running.failure()
     finally:
         with nogil:
             del running
+        _leave()
     if failure.empty():
         return
     message = f"cannot quantize {_os.fsdecode(source)!r} to {ftype}: {_text(failure)}"

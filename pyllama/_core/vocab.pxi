@@ -67,11 +67,13 @@ cdef class Vocab:
         cdef string encoded = _utf8(text, "text")
         cdef vector[int32_t] tokens
         self._model._n_calls += 1
+        _enter()
         try:
             with nogil:
                 tokens = c_tokenize(self._ptr, encoded, add_special, parse_special, b"text")
         finally:
             self._model._n_calls -= 1
+            _leave()
         return _token_array(tokens.data(), <Py_ssize_t> tokens.size())
 
     def detokenize(self, object tokens not None, *, bint remove_special=False, bint unparse_special=True):
@@ -99,6 +101,7 @@ cdef class Vocab:
             if out is NULL:
                 raise MemoryError(f"{capacity} bytes for text")
             self._model._n_calls += 1
+            _enter()
             try:
                 with nogil:
                     n = llama_detokenize(
@@ -108,6 +111,7 @@ cdef class Vocab:
                     return out[:n].decode("utf-8", "replace")
             finally:
                 self._model._n_calls -= 1
+                _leave()
                 free(out)
             capacity = -n
 

@@ -33,7 +33,7 @@ class Keys:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._before: list[Any] = []
         self._before_cont: Any = None
-        self.text = ""
+        self.text: str = ""
         self.entered: list[str] = []  # lines that nobody has taken yet
 
     def __enter__(self) -> Self:

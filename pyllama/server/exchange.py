@@ -32,7 +32,7 @@ class Exchange:
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
         self.send = send
-        self.gone = False
+        self.gone: bool = False
         self._receive = receive
         self._on_gone: Callable[[], None] | None = None
         self._watcher: asyncio.Task[None] | None = None

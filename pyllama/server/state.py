@@ -30,8 +30,8 @@ class ServerState:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.started_at = time.time()
-        self.unready_message = "Loading model"
+        self.started_at: float = time.time()
+        self.unready_message: str = "Loading model"
         self._engine: _llama.Engine | None = None
         self._notifier: LoopNotifier | None = None
         self._prepare_limiter = anyio.CapacityLimiter(settings.prepare_threads)

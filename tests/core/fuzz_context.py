@@ -16,6 +16,15 @@ if TYPE_CHECKING:
 OUTPUTS = ("last", "all", "none")
 
 
+def mostly(good: int, number: int) -> int:
+    """Return a value that works, or now and then the number as it is."""
+    return number if number % 5 == 0 else good
+
+
+def sequence(number: int) -> int:
+    return mostly(abs(number) % 3, number)
+
+
 def next_position(handles: Handles, seq_id: int) -> int:
     try:
         return handles.context.memory.seq_pos_max(seq_id) + 1
@@ -78,18 +87,18 @@ def decode_embeddings(handles: Handles, a: int, b: int, c: int) -> None:
 
 
 def view(handles: Handles, a: int, b: int, c: int) -> None:
-    with handles.context.logits_view(a) as logits:
+    with handles.context.logits_view(mostly(-1, a)) as logits:
         logits[b] = float(c)
 
 
 def save(handles: Handles, a: int, b: int, c: int) -> None:
-    handles.state = handles.context.state_seq_get(a, partial=b % 4 == 0)
+    handles.state = handles.context.state_seq_get(sequence(a), partial=b % 4 == 0)
 
 
 def restore_garbage(handles: Handles, a: int, b: int, c: int) -> None:
     garbage = bytearray(handles.state)
     garbage[b] ^= 1 + c % 255
-    handles.context.state_seq_set(a, garbage[: c if c % 3 == 0 else None])
+    handles.context.state_seq_set(sequence(a), garbage[: c if c % 3 == 0 else None])
 
 
 def restore_all_garbage(handles: Handles, a: int, b: int, c: int) -> None:
@@ -155,43 +164,45 @@ CALLS: dict[str, Callable[[Handles, int, int, int], object]] = {
     "take_back": take_back,
     "threads": threads,
     "graph_greedy": lambda handles, a, b, c: handles.context.set_sampler(abs(a) % 3, [greedy()]),
-    "graph_off": lambda handles, a, b, c: handles.context.set_sampler(a, None),
-    "sampled": lambda handles, a, b, c: handles.context.sampled(a),
-    "sampled_token": lambda handles, a, b, c: handles.context.sampled_token(a),
-    "accept_in_graph": lambda handles, a, b, c: handles.context.accept(a, b),
+    "graph_off": lambda handles, a, b, c: handles.context.set_sampler(sequence(a), None),
+    "sampled": lambda handles, a, b, c: handles.context.sampled(mostly(-1, a)),
+    "sampled_token": lambda handles, a, b, c: handles.context.sampled_token(mostly(-1, a)),
+    "accept_in_graph": lambda handles, a, b, c: handles.context.accept(sequence(a), mostly(abs(b) % 60, b)),
     "decode_embeddings": decode_embeddings,
     "clear_batch": lambda handles, a, b, c: handles.batch.clear(),
     "decode": lambda handles, a, b, c: handles.context.decode(handles.batch),
     "encode": lambda handles, a, b, c: handles.context.encode(handles.batch),
     "encode_sequence": encode_sequence,
     "cancel": lambda handles, a, b, c: handles.context.cancel(),
-    "logits": lambda handles, a, b, c: handles.context.logits(a),
+    "logits": lambda handles, a, b, c: handles.context.logits(mostly(-1, a)),
     "logits_all": lambda handles, a, b, c: handles.context.logits_all(),
     "view": view,
-    "embeddings": lambda handles, a, b, c: handles.context.embeddings(a),
+    "embeddings": lambda handles, a, b, c: handles.context.embeddings(mostly(-1, a)),
     "embeddings_all": lambda handles, a, b, c: handles.context.embeddings_all(),
-    "embeddings_seq": lambda handles, a, b, c: handles.context.embeddings_seq(a),
+    "embeddings_seq": lambda handles, a, b, c: handles.context.embeddings_seq(sequence(a)),
     "set_embeddings": lambda handles, a, b, c: handles.context.set_embeddings(bool(a % 2)),
     "set_causal_attn": lambda handles, a, b, c: handles.context.set_causal_attn(bool(a % 2)),
     "set_n_threads": lambda handles, a, b, c: handles.context.set_n_threads(
         a if a < 4 else 1, 1 if b > 4 else b
     ),
-    "seq_rm": lambda handles, a, b, c: handles.context.memory.seq_rm(a, b, c),
-    "seq_cp": lambda handles, a, b, c: handles.context.memory.seq_cp(a, b, c),
-    "seq_keep": lambda handles, a, b, c: handles.context.memory.seq_keep(a),
-    "seq_add": lambda handles, a, b, c: handles.context.memory.seq_add(a, b, -1, c),
-    "seq_div": lambda handles, a, b, c: handles.context.memory.seq_div(a, -1, b, c),
+    "seq_rm": lambda handles, a, b, c: handles.context.memory.seq_rm(sequence(a), b, c),
+    "seq_cp": lambda handles, a, b, c: handles.context.memory.seq_cp(sequence(a), sequence(b), mostly(-1, c)),
+    "seq_keep": lambda handles, a, b, c: handles.context.memory.seq_keep(sequence(a)),
+    "seq_add": lambda handles, a, b, c: handles.context.memory.seq_add(sequence(a), mostly(-1, b), -1, c),
+    "seq_div": lambda handles, a, b, c: handles.context.memory.seq_div(sequence(a), -1, mostly(-1, b), c),
     "clear": lambda handles, a, b, c: handles.context.memory.clear(bool(a % 2)),
     "save": save,
-    "restore": lambda handles, a, b, c: handles.context.state_seq_set(a, handles.state),
+    "restore": lambda handles, a, b, c: handles.context.state_seq_set(sequence(a), handles.state),
     "restore_garbage": restore_garbage,
     "save_all": save_all,
     "restore_all": lambda handles, a, b, c: handles.context.state_set(handles.whole_state),
     "restore_all_garbage": restore_all_garbage,
-    "save_file": lambda handles, a, b, c: handles.context.state_save(handles.file, [a, b]),
+    "save_file": lambda handles, a, b, c: handles.context.state_save(handles.file, [5, mostly(5, a)]),
     "load_file": lambda handles, a, b, c: handles.context.state_load(handles.file),
-    "save_seq_file": lambda handles, a, b, c: handles.context.state_seq_save(handles.file, a, [b, c]),
-    "load_seq_file": lambda handles, a, b, c: handles.context.state_seq_load(handles.file, a),
+    "save_seq_file": lambda handles, a, b, c: handles.context.state_seq_save(
+        handles.file, sequence(a), [abs(b) % 60, mostly(5, c)]
+    ),
+    "load_seq_file": lambda handles, a, b, c: handles.context.state_seq_load(handles.file, sequence(a)),
     "damage_file": damage_file,
     "adapter": adapter,
     "control_vector": control_vector,

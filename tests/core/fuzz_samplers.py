@@ -120,11 +120,21 @@ def chain_good(handles: Handles, a: int, b: int, c: int) -> None:
 
 
 def graph_chain(handles: Handles, a: int, b: int, c: int) -> None:
-    """Samplers for the graph in any order; what cannot run there is refused."""
+    """Samplers for the graph in any order, and now and then some that cannot run there."""
     vocab = handles.model.vocab
-    able = [16, 2, 3, 4, 6, 7, 13, 0, 1]
-    kinds = [n % 21 if a % 4 == 0 else able[n % len(able)] for n in (a, b, c)]
-    handles.context.set_sampler(abs(a) % 3, [make_sampler(vocab, kind, a + kind, b, c) for kind in kinds])
+    able = [
+        samplers.logit_bias(vocab, {abs(b) % len(vocab): real(c)}),
+        samplers.penalties(abs(b) % 9, 1.2, 0.1),
+        samplers.top_k(abs(c) % 40),
+        samplers.top_p([0.9, 0.0, 1.0][c % 3]),
+        samplers.min_p([0.1, 0.0, 1.0][b % 3]),
+        samplers.temp([0.7, 0, 1e-6, 1e6][b % 4]),
+        samplers.temp_ext([0.9, 0][c % 2], [0.5, 0][b % 2]),
+    ]
+    chosen = [sampler for i, sampler in enumerate(able) if a >> i & 1]
+    chosen = chosen[b % 7 :] + chosen[: b % 7]
+    last = [samplers.dist(a), samplers.greedy(), make_sampler(vocab, a, b, c, a)]
+    handles.context.set_sampler(abs(b) % 3, [*chosen, *last[c % 4 : c % 4 + 1]])
 
 
 def graph_good(handles: Handles, a: int, b: int, c: int) -> None:
@@ -168,7 +178,7 @@ CALLS: dict[str, Callable[[Handles, int, int, int], object]] = {
     "chain_look": chain_look,
     "chain_clone": chain_clone,
     "chain_close": lambda handles, a, b, c: handles.chain.close() if a % 9 == 0 else None,
-    "sample": lambda handles, a, b, c: handles.chain.sample(handles.context, a),
+    "sample": lambda handles, a, b, c: handles.chain.sample(handles.context, a if a % 5 == 0 else -1),
     "sample_row": lambda handles, a, b, c: handles.chain.sample_row(row(a, b, c)),
     "apply": lambda handles, a, b, c: handles.chain.apply(row(a, b, c)),
     "accept": lambda handles, a, b, c: handles.chain.accept(a),

@@ -36,7 +36,8 @@ USEFUL = [
     *["continue"] * 8,
     *["continue_one"] * 8,
     *["sample"] * 5,
-    *["chain_good", "take_back", "graph_good", "sampled", "save", "logits"] * 2,
+    *["sampled", "sampled_token", "accept_in_graph", "graph_good", "graph_chain", "graph_off"] * 2,
+    *["chain_good", "take_back", "save", "restore", "logits", "seq_rm"] * 2,
 ]
 RANDOM_OPTIONS: list[dict[str, Any]] = [
     {},

@@ -35,7 +35,7 @@ WEIGHTED = st.sampled_from(
     [name for name in NAMES if not name.endswith(("close", "close_context"))]
     + ["continue", "continue_one"] * 8
     + ["sample"] * 6
-    + ["chain_good", "graph_good", "take_back"] * 3
+    + ["chain_good", "graph_good", "take_back", "sampled", "accept_in_graph"] * 3
 )
 CALLS = st.lists(
     st.tuples(st.one_of(WEIGHTED, WEIGHTED, WEIGHTED, st.sampled_from(NAMES)), NUMBERS, NUMBERS, NUMBERS),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -156,3 +157,42 @@ def test_ctrl_c_is_clean(state: str) -> None:
     )
     lines = [line for line in done.stderr.splitlines() if "possible training context overflow" not in line]
     assert (done.returncode, done.stdout, lines) == (0, "interrupted\nTrue\n", [])
+
+
+# What a daemon thread does again and again while the interpreter exits.
+LOOPS = {
+    "load": "Model(demo_model_path(), use_mmap=False).close()",
+    "context": "Context(model, n_ctx=4096).close()",
+    "decode": "decoded(context, 1000)",
+    "tokenize": "model.vocab.tokenize(text)",
+    "quantize": 'pyllama.quantize(demo_model_path(), path, "F32", allow_requantize=True)',
+}
+
+
+@pytest.mark.parametrize("call", LOOPS)
+def test_exit_while_a_daemon_thread_is_inside(call: str, tmp_path: Path) -> None:
+    code = f"""
+        def loop():
+            with Model(demo_model_path()) as model, Context(model, n_ctx=1024) as context:
+                while True:
+                    inside.set()
+                    {LOOPS[call]}
+
+        text = "What is 17 + 25? " * 20000
+        path = {str(tmp_path / "x.gguf")!r}
+        inside = threading.Event()
+        threading.Thread(target=loop, daemon=True).start()
+        inside.wait()
+        """
+    for _ in range(3):
+        done = subprocess.run(
+            [sys.executable, "-P", "-X", "faulthandler", "-c", PREAMBLE + textwrap.dedent(code)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        lines = [
+            line for line in done.stderr.splitlines() if "possible training context overflow" not in line
+        ]
+        assert (done.returncode, lines) == (0, [])
