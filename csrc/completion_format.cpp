@@ -1,9 +1,12 @@
 #include "completion_format.h"
 
 #include <algorithm>
+#include <ctime>
 
 #include "json.h"
 #include "json_text.h"
+#include "settings_json.h"
+#include "writer_verbose.h"
 
 namespace pyllama {
 
@@ -37,18 +40,40 @@ std::string select_fields(const std::string & object, const std::vector<std::str
 
 }  // namespace
 
-void completion_format::set_prompts(const prepared_request & prepared, bool with_text) {
+completion_format make_format(const std::shared_ptr<const model> & model, const generation_request & request,
+                              const prepared_request & prepared, bool native) {
+    completion_format format;
+    format.id = prepared.id;
+    format.created = static_cast<int64_t>(std::time(nullptr));
+    format.include_usage = request.include_usage;
+    format.logprobs = request.n_logprobs >= 0;
+    format.timings_per_token = prepared.params.timings_per_token;
+    format.loaded_model = model;
+    format.controllable = prepared.params.sampling.reasoning_control;
+    format.n_choices = static_cast<size_t>(prepared.n_answers());
+    const bool whole = native || request.verbose;
+    if (whole) {
+        format.settings = settings_json(prepared.params);
+    }
     const auto add = [&](const llama_tokens & tokens) {
-        prompts.push_back({static_cast<int32_t>(tokens.size()), {}});
-        if (with_text) {
-            prompts.back().text = common_detokenize(loaded_model->vocab(), tokens, true);
+        format.prompts.push_back({static_cast<int32_t>(tokens.size()), {}});
+        if (whole) {
+            format.prompts.back().text = common_detokenize(model->vocab(), tokens, true);
         }
     };
     add(prepared.tokens);
     for (const further_prompt & prompt : prepared.more_prompts) {
         add(prompt.tokens);
     }
-    n_choices = static_cast<size_t>(prepared.n_answers());
+    return format;
+}
+
+std::unique_ptr<frame_writer> with_verbose(std::unique_ptr<frame_writer> writer, completion_format format,
+                                           const generation_request & request) {
+    if (!request.verbose) {
+        return writer;
+    }
+    return std::make_unique<writer_verbose>(std::move(writer), std::move(format));
 }
 
 int32_t completion_format::n_prompt_tokens() const {

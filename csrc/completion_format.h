@@ -7,6 +7,7 @@
 
 #include "answer_format.h"
 #include "prompt.h"
+#include "request.h"
 
 namespace pyllama {
 
@@ -22,13 +23,21 @@ struct completion_format : answer_format {
     std::vector<std::string> response_fields;  // native: empty = all
     bool return_tokens = false;                // native, whole bodies
     bool post_sampling_probs = false;
-
-    void set_prompts(const prepared_request & prepared, bool with_text);
+    bool controllable = false;  // the client needs the id
     const completion_prompt & prompt_of(int32_t choice) const {
         return prompts[static_cast<size_t>(choice) * prompts.size() / n_choices];
     }
     int32_t n_prompt_tokens() const;  // of all prompts
 };
+
+// What a prepared request's writer knows before the first token. `native`: and what only llama-server's own completion
+// shows.
+completion_format make_format(const std::shared_ptr<const model> & model, const generation_request & request,
+                              const prepared_request & prepared, bool native);
+
+// The writer, with llama-server's debugging aid around it if the request asked for that.
+std::unique_ptr<frame_writer> with_verbose(std::unique_ptr<frame_writer> writer, completion_format format,
+                                           const generation_request & request);
 
 // One answer as far as it is known.
 struct completion_text {

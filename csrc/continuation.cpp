@@ -24,12 +24,26 @@ common_chat_continuation read_mode(const common_json & mode) {
 
 constexpr const char * white_space = " \t\r\n";
 
+std::string without_white_space_before(const std::string & tag) {
+    const size_t first = tag.find_first_not_of(white_space);
+    return first == std::string::npos ? std::string() : tag.substr(first);
+}
+
+bool has_thinking_tag(const common_chat_params & params, const std::string & text) {
+    const auto has = [&](const std::string & tag) {
+        const std::string bare = without_white_space_before(tag);
+        return !bare.empty() && text.find(bare) != std::string::npos;
+    };
+    return has(params.thinking_start_tag) ||
+           std::any_of(params.thinking_end_tags.begin(), params.thinking_end_tags.end(), has);
+}
+
 // Where the last end tag begins, white space before it not counted.
 size_t last_end_tag(const common_chat_session & session, const std::string & text) {
     size_t last = std::string::npos;
     for (const std::string & tag : session.thinking_end_tags()) {
-        const size_t first = tag.find_first_not_of(white_space);
-        const size_t at = first == std::string::npos ? std::string::npos : text.rfind(tag.substr(first));
+        const std::string bare = without_white_space_before(tag);
+        const size_t at = bare.empty() ? std::string::npos : text.rfind(bare);
         if (at != std::string::npos && (last == std::string::npos || at > last)) {
             last = at;
         }
@@ -98,24 +112,32 @@ std::string take_plain_content(const common_chat_templates * templates, common_c
         return {};
     }
     // A word that no template trims or takes apart stands for the content.
+    static const std::string word = "placeholder";
     common_chat_templates_inputs turn = inputs;
     turn.continue_final_message = COMMON_CHAT_CONTINUATION_NONE;
     common_chat_templates_inputs before = turn;
-    turn.messages.back().content = "content";
+    turn.messages.back().content = word;
     turn.messages.back().content_parts.clear();
     before.messages.pop_back();
     before.add_generation_prompt = true;
+    std::string opening;
     try {
-        const std::string wanted = common_chat_templates_apply(templates, before).prompt + "content";
-        if (common_chat_templates_apply(templates, turn).prompt.compare(0, wanted.size(), wanted) != 0) {
+        const common_chat_params asked = common_chat_templates_apply(templates, before);
+        const std::string whole = common_chat_templates_apply(templates, turn).prompt;
+        const size_t at = whole.find(word, asked.prompt.size());
+        if (at == std::string::npos || whole.compare(0, asked.prompt.size(), asked.prompt) != 0) {
+            return {};
+        }
+        opening = whole.substr(asked.prompt.size(), at - asked.prompt.size());
+        if (has_thinking_tag(asked, opening)) {
             return {};
         }
     } catch (const std::exception &) {
         return {};  // the handler's way tells what is wrong
     }
-    std::string content = inputs.messages.back().render_content();
+    const std::string content = inputs.messages.back().render_content();
     inputs = std::move(before);
-    return content;
+    return opening + content;
 }
 
 std::string own_prefix(const common_chat_templates_inputs & inputs, const common_chat_session & session) {

@@ -16,9 +16,10 @@ namespace pyllama {
 // generation prompt. Throws error(invalid_request).
 void read_continuation(const model & model, const common_json & body, chat_request & request);
 
-// A content without reasoning, where the template itself writes such a turn as the generation prompt and the content:
-// then `inputs` becomes what was asked before the answer, and the content is returned, to follow its generation
-// prompt. The handlers would put an empty reasoning block before it. Otherwise empty, and nothing changes.
+// A content without reasoning, where the template itself writes such a turn without a reasoning block: the generation
+// prompt, what opens the content (a channel, a recipient, often nothing), the content. Then `inputs` becomes what was
+// asked before the answer, and what follows its generation prompt is returned. The handlers would put an empty
+// reasoning block before it. Otherwise empty, and nothing changes.
 std::string take_plain_content(const common_chat_templates * templates, common_chat_templates_inputs & inputs);
 
 // How many bytes at the end of the continued message's reasoning `session` repeats: the parser leaves the white space

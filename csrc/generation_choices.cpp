@@ -10,7 +10,8 @@ namespace pyllama {
 namespace {
 
 generation_params params_beside(generation_params params, int32_t n) {
-    params.sampling.seed += static_cast<uint32_t>(n);
+    params.seed_offset = static_cast<uint32_t>(n);
+    params.sampling.seed += params.seed_offset;
     params.return_progress = false;  // the leader tells it
     return params;
 }

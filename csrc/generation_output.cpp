@@ -96,6 +96,9 @@ void generation::finish(finish_reason reason, renderer & render) {
 void generation::fail(error reason, renderer & render) {
     failure_ = reason;
     refuse_end("the completion has failed");
+    if (started_) {
+        flush(render);
+    }
     control_->close();
     generation_result ended = result();
     ended.failure = std::move(reason);

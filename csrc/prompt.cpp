@@ -1,7 +1,6 @@
 #include "prompt.h"
 
 #include <algorithm>
-#include <ctime>
 #include <iterator>
 #include <limits>
 
@@ -12,13 +11,11 @@
 #include "prompt_settings.h"
 #include "random_id.h"
 #include "request.h"
-#include "settings_json.h"
 #include "tokenize.h"
 #include "writer_deltas.h"
 #include "writer_openai_body.h"
 #include "writer_openai_stream.h"
 #include "writer_paddler.h"
-#include "writer_verbose.h"
 
 namespace pyllama {
 
@@ -44,7 +41,7 @@ common_chat_session render(const model & model, const chat_request & request) {
 
 struct rendered_chat {
     common_chat_session session;
-    std::string continued;  // content that follows the session's prompt
+    std::string continued;  // what follows the session's prompt: a content, and what opens it
 };
 
 rendered_chat apply_template(const model & model, chat_request & request) {
@@ -104,13 +101,7 @@ std::vector<llama_token> tokenize_prompt(const model & model, const std::string 
 std::unique_ptr<frame_writer> make_writer(const std::shared_ptr<const model> & model, const chat_request & request,
                                           const common_chat_session & session, const std::string & continued,
                                           dialect dialect, const prepared_request & prepared) {
-    completion_format format;
-    format.id = prepared.id;
-    format.created = static_cast<int64_t>(std::time(nullptr));
-    format.include_usage = request.include_usage;
-    format.logprobs = request.n_logprobs >= 0;
-    format.timings_per_token = prepared.params.timings_per_token;
-    format.loaded_model = model;
+    completion_format format = make_format(model, request, prepared, false);
     chat_parser_options options;
     options.echo = request.echo;
     options.incremental = always_streams(dialect) || request.stream;
@@ -131,12 +122,7 @@ std::unique_ptr<frame_writer> make_writer(const std::shared_ptr<const model> & m
     } else {
         writer = std::make_unique<writer_openai_body>(format, std::move(parsers));
     }
-    if (!request.verbose) {
-        return writer;
-    }
-    format.settings = settings_json(prepared.params);
-    format.set_prompts(prepared, true);
-    return std::make_unique<writer_verbose>(std::move(writer), std::move(format));
+    return with_verbose(std::move(writer), std::move(format), request);
 }
 
 // llama.cpp tokenises and parses a continued message where no check of ours can come first. Returns the stack that

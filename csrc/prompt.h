@@ -23,6 +23,7 @@ struct generation_params {
     std::vector<std::string> template_stop;
     int32_t n_logprobs = -1;  // -1 = none wanted; otherwise how many alternatives per token (0-20)
     bool cache_prompt = true;
+    uint32_t seed_offset = 0;          // of several choices of a prompt, the nth has the seed plus n
     int32_t id_slot = -1;              // a particular slot, or any
     int64_t t_max_predict_ms = -1;     // a time limit on generation, -1 = none
     bool special = false;              // render control tokens too

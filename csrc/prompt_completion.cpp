@@ -1,20 +1,16 @@
 // Preparation of a raw completion. What a thought looks like only the client can say here.
-#include <ctime>
-
 #include "completion_format.h"
 #include "errors.h"
 #include "prompt.h"
 #include "prompt_settings.h"
 #include "random_id.h"
 #include "request_completion.h"
-#include "settings_json.h"
 #include "writer_completion_body.h"
 #include "writer_completion_stream.h"
 #include "writer_deltas.h"
 #include "writer_native_body.h"
 #include "writer_native_stream.h"
 #include "writer_paddler.h"
-#include "writer_verbose.h"
 
 namespace pyllama {
 
@@ -22,13 +18,8 @@ namespace {
 
 std::unique_ptr<frame_writer> make_writer(const std::shared_ptr<const model> & model, completion_request & request,
                                           dialect dialect, const prepared_request & prepared) {
-    completion_format format;
-    format.id = prepared.id;
-    format.created = static_cast<int64_t>(std::time(nullptr));
-    format.include_usage = request.include_usage;
-    format.logprobs = request.n_logprobs >= 0;
-    format.timings_per_token = prepared.params.timings_per_token;
-    format.loaded_model = model;
+    const bool native = dialect == dialect::native;
+    completion_format format = make_format(model, request, prepared, native);
     if (always_streams(dialect)) {
         chat_parser_options options;
         options.plain = true;
@@ -41,11 +32,8 @@ std::unique_ptr<frame_writer> make_writer(const std::shared_ptr<const model> & m
         }
         return std::make_unique<writer_deltas>(std::move(format), std::move(parsers));
     }
-    const bool native = dialect == dialect::native;
     format.post_sampling_probs = request.post_sampling_probs;
     format.return_tokens = request.return_tokens;
-    format.settings = native || request.verbose ? settings_json(prepared.params) : "";
-    format.set_prompts(prepared, native || request.verbose);
     if (!native) {
         std::unique_ptr<frame_writer> writer;
         if (request.stream) {
@@ -53,8 +41,7 @@ std::unique_ptr<frame_writer> make_writer(const std::shared_ptr<const model> & m
         } else {
             writer = std::make_unique<writer_completion_body>(format);
         }
-        return request.verbose ? std::make_unique<writer_verbose>(std::move(writer), std::move(format))
-                               : std::move(writer);
+        return with_verbose(std::move(writer), std::move(format), request);
     }
     format.response_fields = std::move(request.response_fields);
     if (request.stream) {

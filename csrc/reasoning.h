@@ -1,4 +1,4 @@
-// Follows a generation through its reasoning blocks, by token sequences:
+// Follows a generation through its reasoning blocks, by token sequences, and by their text where it is given:
 //
 //   outside --a start sequence is complete--> inside --an end sequence is complete--> outside
 //
@@ -7,6 +7,8 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "common.h"
@@ -18,23 +20,42 @@ class sequence_matcher {
   public:
     explicit sequence_matcher(std::vector<llama_tokens> sequences);
 
-    // The sequence that `token` completes, or null.
-    const llama_tokens * advance(llama_token token);
-    void reset() { recent_.clear(); }
+    // Also finds these texts, however tokens are cut: a tag may share its tokens with what stands around it.
+    void read_text(std::vector<std::string> texts);
+
+    // The sequence that `token` completes, or null. `text` is the token's, where texts are read; what is returned for
+    // one of those, valid until the next call, are the tokens that hold it.
+    const llama_tokens * advance(llama_token token, std::string_view text = {});
+    void reset();
     bool empty() const { return sequences_.empty(); }
 
   private:
+    struct held_token {
+        llama_token token;
+        size_t n_bytes;
+    };
+
+    const llama_tokens * advance_text(llama_token token, std::string_view text);
+
     std::vector<llama_tokens> sequences_;
     size_t longest_ = 0;
     llama_tokens recent_;  // the last longest_ tokens
+    std::vector<std::string> texts_;
+    size_t longest_text_ = 0;
+    std::string tail_;                     // text in which one may have begun
+    std::vector<held_token> tail_tokens_;  // its tokens
+    llama_tokens matched_;
 };
 
 class reasoning_tracker {
   public:
     reasoning_tracker(std::vector<llama_tokens> start, std::vector<llama_tokens> end, bool open);
 
+    // As sequence_matcher::read_text, for the start and the end of a block.
+    void read_text(std::vector<std::string> start, std::vector<std::string> end);
+
     // A token of the answer. Returns the end sequence that it completes, or null.
-    const llama_tokens * advance(llama_token token);
+    const llama_tokens * advance(llama_token token, std::string_view text = {});
 
     bool inside() const { return inside_; }
     bool has_tags() const { return !end_.empty(); }

@@ -15,12 +15,12 @@ void reasoning_budget::left() {
     left_one_ = true;
 }
 
-const llama_tokens * reasoning_budget::sampled(llama_token token) {
+const llama_tokens * reasoning_budget::sampled(llama_token token, std::string_view text) {
     if (wants_end()) {
         ++n_waited_;
     }
     const int32_t n_before = tracker_.n_tokens();
-    const llama_tokens * ended = tracker_.advance(token);
+    const llama_tokens * ended = tracker_.advance(token, text);
     n_used_ = std::max(0, n_used_ + tracker_.n_tokens() - n_before);
     if (ended != nullptr) {
         left();
@@ -28,8 +28,8 @@ const llama_tokens * reasoning_budget::sampled(llama_token token) {
     return ended;
 }
 
-const llama_tokens * reasoning_budget::forced(llama_token token) {
-    const llama_tokens * ended = tracker_.advance(token);
+const llama_tokens * reasoning_budget::forced(llama_token token, std::string_view text) {
+    const llama_tokens * ended = tracker_.advance(token, text);
     if (ended != nullptr) {
         left();
     }

@@ -11,6 +11,9 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "reasoning.h"
@@ -28,9 +31,14 @@ class reasoning_budget {
     // open: the prompt ends inside a block. limit: sampled tokens inside blocks, tags not counted.
     reasoning_budget(std::vector<llama_tokens> start, std::vector<llama_tokens> end, bool open, int32_t limit);
 
+    // As reasoning_tracker's.
+    void read_text(std::vector<std::string> start, std::vector<std::string> end) {
+        tracker_.read_text(std::move(start), std::move(end));
+    }
+
     // A token of the answer, sampled or forced. Returns the end sequence that it completes, or null.
-    const llama_tokens * sampled(llama_token token);
-    const llama_tokens * forced(llama_token token);
+    const llama_tokens * sampled(llama_token token, std::string_view text = {});
+    const llama_tokens * forced(llama_token token, std::string_view text = {});
 
     // Whether the forced text belongs right here. text_complete: the answer's text so far ends with a whole character.
     bool wants_end() const { return tracker_.inside() && (asked_ || exhausted()); }

@@ -20,6 +20,14 @@ bool ends_generation(const model & model, const llama_tokens & tokens) {
                        [&](llama_token token) { return llama_vocab_is_eog(model.vocab(), token); });
 }
 
+// A token that stands for a tag, and which no text is cut into.
+bool has_control_token(const model & model, const llama_tokens & tokens) {
+    return std::any_of(tokens.begin(), tokens.end(), [&](llama_token token) {
+        return (llama_vocab_get_attr(model.vocab(), token) &
+                (LLAMA_TOKEN_ATTR_CONTROL | LLAMA_TOKEN_ATTR_USER_DEFINED)) != 0;
+    });
+}
+
 llama_tokens tokenize_message(const model & model, const std::string & message) {
     static constexpr const char * field = "reasoning_budget_message";
     if (message.empty()) {
@@ -52,11 +60,15 @@ reasoning_params make_reasoning_params(const model & model, const reasoning_tags
     const llama_tokens start = tokenize_tag(model, tags.start, "reasoning_budget_start_tag");
     if (!start.empty()) {
         params.start.push_back(start);
+        if (!has_control_token(model, start)) {
+            params.start_text.push_back(tags.start);
+        }
     }
     for (const std::string & tag : tags.ends) {
         llama_tokens tokens = tokenize_tag(model, tag, "reasoning_budget_end_tags");
         if (!tokens.empty()) {
             params.end.push_back(std::move(tokens));
+            params.end_text.push_back(tag);
         }
     }
     if (params.end.empty()) {

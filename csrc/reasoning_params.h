@@ -28,6 +28,10 @@ struct reasoning_wishes {
 struct reasoning_params {
     std::vector<llama_tokens> start;
     std::vector<llama_tokens> end;  // empty: nothing is reasoning
+    // The same as text, for tokens that hold a tag and more. No start tag with a token of its own: its words in an
+    // answer open nothing. Any spelling of an end tag ends the block, as it does for the chat parser.
+    std::vector<std::string> start_text;
+    std::vector<std::string> end_text;
     bool open = false;
     int32_t budget = -1;
     // The message and the end tag: as the template writes the tag, with white space around it, and the bare tag, for

@@ -42,8 +42,8 @@ std::shared_ptr<sampling_change> make_sampling_change(const model & model, const
     change->params = current;
     generation_params & params = change->params;
     params.sampling = std::move(request.sampling);
-    if (request.random_seed) {
-        params.sampling.seed = random_seed();
+    if (change->seeded) {
+        params.sampling.seed = (request.random_seed ? random_seed() : params.sampling.seed) + params.seed_offset;
     }
     limit_memory(params.sampling, n_ctx_slot);
     params.n_predict = request.n_predict;

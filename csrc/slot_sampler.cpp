@@ -54,7 +54,11 @@ slot_sampler::slot_sampler(const llama_vocab * vocab, const generation_params & 
       greedy_(is_greedy(params.sampling)),
       first_top_k_(leading_top_k(params.sampling)),
       biases_(merged_biases(vocab, params.sampling)),
-      reasoning_(params.reasoning.start, params.reasoning.end, params.reasoning.open, params.reasoning.budget) {
+      reasoning_(params.reasoning.start, params.reasoning.end, params.reasoning.open, params.reasoning.budget),
+      reads_text_(params.reasoning.budget >= 0 || params.sampling.reasoning_control || (grammar_ && grammar_lazy_)) {
+    if (reads_text_) {
+        reasoning_.read_text(params.reasoning.start_text, params.reasoning.end_text);
+    }
     for (size_t i = prompt.size() - std::min(n_remembered(params.sampling), prompt.size()); i < prompt.size(); ++i) {
         llama_sampler_accept(chain_.get(), prompt[i]);
     }
@@ -65,6 +69,11 @@ slot_sampler::slot_sampler(const llama_vocab * vocab, const generation_params & 
                               "logit_bias");
         }
     }
+}
+
+// Where nobody asked for what the reasoning does, a tag that is no token of its own may be missed, and costs nothing.
+std::string slot_sampler::tag_text(llama_token token) const {
+    return reads_text_ && reasoning_.has_tags() ? common_token_to_piece(vocab_, token, true) : std::string();
 }
 
 bool slot_sampler::grammar_applies() const {
@@ -184,7 +193,7 @@ void slot_sampler::accept_in_grammar(llama_token token, bool applied, const llam
 
 void slot_sampler::accept(llama_token token) {
     const bool applied = grammar_applies();
-    const llama_tokens * ended = reasoning_.sampled(token);
+    const llama_tokens * ended = reasoning_.sampled(token, tag_text(token));
     if (grammar_) {
         accept_in_grammar(token, applied, ended);
     }
@@ -202,7 +211,7 @@ bool slot_sampler::force(const llama_tokens & tokens) {
     try {
         for (const llama_token token : tokens) {
             const bool applied = grammar_applies();
-            const llama_tokens * ended = reasoning_.forced(token);
+            const llama_tokens * ended = reasoning_.forced(token, tag_text(token));
             if (grammar_) {
                 accept_in_grammar(token, applied, ended);
             }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "llama-cpp.h"
@@ -45,6 +46,7 @@ class slot_sampler {
     reasoning_budget & reasoning() { return reasoning_; }
 
   private:
+    std::string tag_text(llama_token token) const;
     bool grammar_applies() const;
     bool grammar_allows(llama_token token);
     void accept_in_grammar(llama_token token, bool applied, const llama_tokens * ended);
@@ -61,6 +63,7 @@ class slot_sampler {
     int32_t first_top_k_ = 0;               // > 0: top-k is the first sampler that changes anything
     std::vector<llama_logit_bias> biases_;  // sorted by token, one each
     reasoning_budget reasoning_;
+    bool reads_text_ = false;  // of tokens, for tags
     std::vector<llama_token_data> candidates_;
     size_t n_left_ = 0;  // of candidates_, after the chain
     bool sorted_ = false;

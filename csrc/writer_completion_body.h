@@ -1,28 +1,18 @@
-// OpenAI's legacy text_completion as one JSON body, written at the end. A failure writes nothing: the session carries
-// it, and HTTP answers with its status.
+// OpenAI's legacy text_completion as one JSON body.
 #pragma once
 
-#include "completion_format.h"
-#include "frame_writer.h"
+#include "completion_writer.h"
 
 namespace pyllama {
 
-class writer_completion_body : public frame_writer {
+class writer_completion_body : public completion_body {
   public:
-    explicit writer_completion_body(completion_format format)
-        : format_(std::move(format)), texts_(format_.n_choices), choices_(format_.n_choices) {}
+    using completion_body::completion_body;
 
-    void start(frame_sink &) override {}
-    void pieces(int32_t choice, std::vector<piece> & batch, frame_sink & sink) override;
     void finish(const generation_result & result, frame_sink & sink) override;
     void end(frame_sink & sink) override;
-    void fail(const error &, frame_sink &) override {}
-    std::string_view content_type() const override { return "application/json"; }
 
   private:
-    completion_format format_;
-    std::vector<completion_text> texts_;
-    std::vector<std::string> choices_;  // JSON of those that have ended
     generation_result total_;
 };
 

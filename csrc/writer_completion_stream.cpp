@@ -6,9 +6,7 @@
 namespace pyllama {
 
 writer_completion_stream::writer_completion_stream(completion_format format)
-    : format_(std::move(format)),
-      texts_(format_.n_choices),
-      members_("]," + envelope_members(format_, "text_completion")) {}
+    : completion_stream(std::move(format)), members_("]," + envelope_members(format_, "text_completion")) {}
 
 void writer_completion_stream::open_event(int32_t choice, const generation_result * result) {
     event_.assign(sse::data_prefix).append("{\"choices\":[");
@@ -16,22 +14,10 @@ void writer_completion_stream::open_event(int32_t choice, const generation_resul
     event_.append(members_);
 }
 
-void writer_completion_stream::close_event(frame_sink & sink) {
-    event_.append("}").append(sse::event_end);
-    sink.frame(event_);
-}
-
-void writer_completion_stream::progress(const prefill_progress & progress, frame_sink & sink) {
-    open_event(0, nullptr);
-    event_.append(",\"prompt_progress\":");
-    append_progress(event_, progress, format_.timings_per_token);
-    close_event(sink);
-}
-
 void writer_completion_stream::pieces(int32_t choice, std::vector<piece> & batch, frame_sink & sink) {
     completion_text & text = texts_[static_cast<size_t>(choice)];
     text.add(format_, batch);
-    open_event(choice, nullptr);
+    open_event(choice);
     event_.append(text.timings);
     close_event(sink);
     text.clear();
@@ -52,12 +38,6 @@ void writer_completion_stream::finish(const generation_result & result, frame_si
 
 void writer_completion_stream::end(frame_sink & sink) {
     sink.frame(sse::done);
-}
-
-void writer_completion_stream::fail(const error & reason, frame_sink & sink) {
-    std::string object;
-    append_error(object, reason);
-    sink.frame(sse::error_event(object));
 }
 
 }  // namespace pyllama

@@ -4,10 +4,6 @@
 
 namespace pyllama {
 
-void writer_native_body::pieces(int32_t choice, std::vector<piece> & batch, frame_sink &) {
-    texts_[static_cast<size_t>(choice)].add(format_, batch);
-}
-
 void writer_native_body::finish(const generation_result & result, frame_sink &) {
     const auto choice = static_cast<size_t>(result.choice);
     if (!format_.return_tokens) {

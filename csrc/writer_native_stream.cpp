@@ -9,22 +9,14 @@ void writer_native_stream::open_event(int32_t choice) {
     const completion_text & text = texts_[static_cast<size_t>(choice)];
     event_.assign(sse::data_prefix);
     append_native_head(event_, choice, text, false);
+    if (format_.controllable) {
+        event_ += ",\"id\":";
+        append_quoted(event_, format_.id);
+    }
     event_ += ",\"id_slot\":-1,\"tokens_predicted\":";
     append_integer(event_, text.n_tokens);
     event_ += ",\"tokens_evaluated\":";
     append_integer(event_, format_.prompt_of(choice).n_tokens);
-}
-
-void writer_native_stream::close_event(frame_sink & sink) {
-    event_.append("}").append(sse::event_end);
-    sink.frame(event_);
-}
-
-void writer_native_stream::progress(const prefill_progress & progress, frame_sink & sink) {
-    open_event(0);
-    event_ += ",\"prompt_progress\":";
-    append_progress(event_, progress, format_.timings_per_token);
-    close_event(sink);
 }
 
 void writer_native_stream::tell(int32_t choice, frame_sink & sink) {
@@ -56,12 +48,6 @@ void writer_native_stream::pieces(int32_t choice, std::vector<piece> & batch, fr
 
 void writer_native_stream::finish(const generation_result & result, frame_sink & sink) {
     sink.frame(sse::event(native_answer(format_, texts_[static_cast<size_t>(result.choice)], result, false)));
-}
-
-void writer_native_stream::fail(const error & reason, frame_sink & sink) {
-    std::string object;
-    append_error(object, reason);
-    sink.frame(sse::error_event(object));
 }
 
 }  // namespace pyllama

@@ -18,6 +18,9 @@ class writer_verbose : public frame_writer {
     void start(frame_sink & sink) override { inner_->start(sink); }
     void progress(const prefill_progress & progress, frame_sink & sink) override { inner_->progress(progress, sink); }
     void pieces(int32_t choice, std::vector<piece> & batch, frame_sink & sink) override;
+    void control(int32_t choice, const control_note & note, frame_sink & sink) override {
+        inner_->control(choice, note, sink);
+    }
     void finish(const generation_result & result, frame_sink & sink) override;
     void end(frame_sink & sink) override;
     void fail(const error & reason, frame_sink & sink) override { inner_->fail(reason, sink); }

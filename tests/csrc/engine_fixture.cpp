@@ -28,8 +28,9 @@ void token_writer::pieces(int32_t choice, std::vector<piece> & batch, frame_sink
 }
 
 void token_writer::control(int32_t choice, const control_note & note, frame_sink & sink) {
-    sink.frame(tag(choice) + "<" + control_action_names[static_cast<size_t>(note.action)] +
-               (n_choices_ > 1 ? "@" : " ") + std::to_string(note.result.position) + "> ");
+    sink.frame(tag(choice) + (note.result.applied ? "<" : "<!") +
+               control_action_names[static_cast<size_t>(note.action)] + (n_choices_ > 1 ? "@" : " ") +
+               std::to_string(note.result.position) + "> ");
 }
 
 void token_writer::finish(const generation_result & result, frame_sink & sink) {
@@ -110,7 +111,7 @@ std::vector<llama_token> prompt(uint32_t seed, size_t n_tokens) {
 namespace {
 
 template <typename Done>
-void wait_for(const submitted & handle, Done done) {
+void wait_until(const submitted & handle, Done done) {
     const auto alarm = std::make_shared<waker>();
     handle.session->subscribe(alarm, 1);
     while (!done()) {
@@ -122,8 +123,18 @@ void wait_for(const submitted & handle, Done done) {
 
 }  // namespace
 
+control_result wait_for(const std::shared_ptr<control_ticket> & ticket) {
+    const auto alarm = std::make_shared<waker>();
+    ticket->subscribe(alarm, 1);
+    while (!ticket->results()) {
+        alarm->wait();
+        alarm->drain();
+    }
+    return ticket->results()->front();
+}
+
 std::string answer(const submitted & handle) {
-    wait_for(handle, [&] { return handle.session->state() == session_state::finished; });
+    wait_until(handle, [&] { return handle.session->state() == session_state::finished; });
     return handle.session->read(0, SIZE_MAX).slice.text();
 }
 
@@ -142,7 +153,7 @@ std::vector<std::string> answers(const submitted & handle, int n_choices) {
 }
 
 void wait_for_bytes(const submitted & handle, uint64_t n_bytes) {
-    wait_for(handle, [&] {
+    wait_until(handle, [&] {
         return handle.session->end_offset() >= n_bytes || handle.session->state() == session_state::finished;
     });
 }

@@ -15,8 +15,8 @@ using pyllama::engine;
 using pyllama::submitted;
 
 // Writes each piece as its token id and a space, progress as "<processed>/<total> ", a piece's timings as
-// "@<n_decoded> " after it; a control as "<pause 17> " with its position; the end as the finish reason's name. With
-// several choices each word is "<choice>:<word> ".
+// "@<n_decoded> " after it; a control as "<pause 17> " with its position, as "<!pause -1> " when it was not applied;
+// the end as the finish reason's name. With several choices each word is "<choice>:<word> ".
 class token_writer : public pyllama::frame_writer {
   public:
     explicit token_writer(int n_choices = 1) : n_choices_(n_choices) {}
@@ -54,6 +54,9 @@ std::vector<std::string> answers(const submitted & handle, int n_choices);
 
 // Waits until `handle` has at least n_bytes of answer, or has ended.
 void wait_for_bytes(const submitted & handle, uint64_t n_bytes);
+
+// The first answer to a control; waits for all of them.
+pyllama::control_result wait_for(const std::shared_ptr<pyllama::control_ticket> & ticket);
 
 // The same request by a plain loop over llama_decode, one sequence, no engine.
 std::string plain_loop(const std::vector<llama_token> & prompt, int n_predict, int n_ctx);

@@ -33,16 +33,6 @@ struct stopped_engine {
 
     control_result control(size_t choice, control_action action) { return wait_for(post(choice, action)); }
 
-    static control_result wait_for(const std::shared_ptr<control_ticket> & ticket) {
-        const auto alarm = std::make_shared<waker>();
-        ticket->subscribe(alarm, 1);
-        while (!ticket->results()) {
-            alarm->wait();
-            alarm->drain();
-        }
-        return ticket->results()->front();
-    }
-
     uint64_t n_prompt_decoded() { return target.metrics().n_prompt_tokens.load(); }
 
     std::shared_ptr<decode_gate> gate;
@@ -67,7 +57,7 @@ TEST(a_stopped_choice_leaves_the_others_alone) {
     stopped_engine running(12);
     const auto ticket = running.post(1, control_action::stop);
     running.gate->open();
-    CHECK(stopped_engine::wait_for(ticket).applied);
+    CHECK(wait_for(ticket).applied);
     const auto texts = answers(running.group, 3);
     CHECK_EQ(texts[0], expected());
     CHECK_EQ(texts[2], expected());
@@ -82,7 +72,7 @@ TEST(a_stop_in_the_shared_prefill_takes_one_choice_out) {
             stopped_engine running(2, unified);
             const auto ticket = running.post(stopped, control_action::stop);
             running.gate->open();
-            const control_result result = stopped_engine::wait_for(ticket);
+            const control_result result = wait_for(ticket);
             CHECK(result.applied && result.state == request_state::finished);
             const auto texts = answers(running.group, 3);
             for (size_t choice = 0; choice < 3; ++choice) {
@@ -117,7 +107,7 @@ TEST(a_paused_choice_waits_while_the_prompt_goes_on) {
             stopped_engine running(2, unified);
             const auto ticket = running.post(paused, control_action::pause);
             running.gate->open();
-            CHECK(stopped_engine::wait_for(ticket).state == request_state::prefill);
+            CHECK(wait_for(ticket).state == request_state::prefill);
             // Until the others have ended.
             while (running.target.metrics().n_running.load() > 1) {
                 running.target.slots();
@@ -140,7 +130,7 @@ TEST(all_choices_paused_in_the_prefill_rest_together) {
     }
     running.gate->open();
     for (const auto & ticket : tickets) {
-        CHECK(stopped_engine::wait_for(ticket).success);
+        CHECK(wait_for(ticket).success);
     }
     running.target.slots();
     running.target.slots();
@@ -162,7 +152,7 @@ TEST(a_choice_of_a_queued_request_can_be_stopped) {
     const auto ticket = std::make_shared<control_ticket>(control_action::stop, 1);
     running.target.control(*queued.choices[0], {{control_action::stop}, ticket, 0});
     running.gate->open();
-    CHECK(stopped_engine::wait_for(ticket).success);
+    CHECK(wait_for(ticket).success);
     const auto texts = answers(queued, 2);
     CHECK_EQ(texts[0], "stop");
     CHECK_EQ(texts[1], plain_loop(prompt(2, 40), 10, 1024));

@@ -7,6 +7,7 @@
 //  - the prompt must know whether it ends inside the reasoning;
 //  - the rest of the answer, through the new request's parser, must complete the texts of the first.
 #include <algorithm>
+#include <cstdio>
 #include <filesystem>
 #include <map>
 #include <set>
@@ -42,7 +43,15 @@ const reasons cannot_continue = {
 
 // The same of answers without reasoning.
 const reasons cannot_continue_plain = {
+    {"Apriel-1.6-15b-Thinker-fixed", "its generation prompt opens the reasoning: it always thinks"},
     {"HuggingFaceTB-SmolLM3-3B", "its parser tells the last line feed of the generation prompt as content"},
+    {"MiniMax-M2", "the line feeds around an empty thought, one of the generation prompt's, become one token"},
+    {"MiniMax-M3", "it begins with a lone end tag, and the handler writes a start tag before it"},
+    {"Qwen-QwQ-32B", "its generation prompt opens the reasoning: it always thinks"},
+    {"StepFun3.5-Flash", "the line feeds around an empty thought, one of the generation prompt's, become one token"},
+    {"deepseek-ai-DeepSeek-R1-Distill-Llama-8B", "its generation prompt opens the reasoning: it always thinks"},
+    {"deepseek-ai-DeepSeek-R1-Distill-Qwen-32B", "its generation prompt opens the reasoning: it always thinks"},
+    {"llama-cpp-deepseek-r1", "its generation prompt opens the reasoning: it always thinks"},
 };
 
 // Without these the template does not think.
@@ -129,8 +138,8 @@ class hammer {
 
     // Why the answer cannot be continued; empty when it can.
     std::string strike() {
-        write_answer();
-        std::string failure = check_all();
+        std::string failure = write_answer();
+        failure = failure.empty() ? check_all() : failure;
         return failure.empty() ? failure : name_ + ": " + failure;
     }
 
@@ -162,20 +171,25 @@ class hammer {
                 return text.substr(0, end + content_text.size());
             }
         }
-        if (prompt_.thinking_end_tags.empty()) {
+        if (prompt_.thinking_end_tags.empty() || reasoning_.empty()) {
             return {};
         }
         return prompt_.prompt + reasoning_ + "\n" + prompt_.thinking_end_tags.front() + "\n\n" + content_text;
     }
 
-    void write_answer() {
+    std::string write_answer() {
         text_ = conversation();
+        if (text_.empty()) {
+            return "its turns do not begin with its generation prompt";
+        }
         auto request = prepare_body("");
         n_prompt_ = request.tokens.size();
         tokens_ = tokenize(model_->vocab(), text_, true, true, "");
-        CHECK(tokens_.size() > n_prompt_);
-        CHECK(std::equal(request.tokens.begin(), request.tokens.end(), tokens_.begin()));
+        if (tokens_.size() <= n_prompt_ || !std::equal(request.tokens.begin(), request.tokens.end(), tokens_.begin())) {
+            return "the tokens of its turn do not begin with those of its generation prompt";
+        }
         whole_ = told(*model_, request, answer_begin(), answer_end(), finish_reason::stop);
+        return {};
     }
 
     const llama_token * answer_begin() const { return tokens_.data() + n_prompt_; }
@@ -300,7 +314,8 @@ void strike_all(bool thinking, const reasons & cannot, size_t n_least, Meant is_
             wrong += failure.empty() ? name + " can be continued now: take it from the table\n" : "";
         }
     }
-    CHECK_EQ(wrong, "");
+    std::fputs(wrong.c_str(), stdout);
+    CHECK(wrong.empty());
     CHECK_EQ(expected.size(), cannot.size());
     CHECK(n_tried >= n_least);
 }
@@ -311,9 +326,10 @@ TEST(every_template_that_thinks_continues_what_was_stopped_anywhere) {
     strike_all(true, cannot_continue, 40, [](const hammer & one) { return one.thinks(); });
 }
 
-// Where a turn without reasoning is the generation prompt and the content, no handler may add a reasoning block.
+// Where a template writes a turn without reasoning, wrapped in a channel or not, no handler may add a reasoning block.
 TEST(every_template_of_plain_turns_continues_them) {
-    strike_all(false, cannot_continue_plain, 30, [](const hammer & one) { return one.writes_plain_turns(); });
+    strike_all(false, cannot_continue_plain, 50,
+               [](const hammer & one) { return one.thinks() || one.writes_plain_turns(); });
 }
 
 TEST(a_vocabulary_of_words_makes_no_difference) {
@@ -337,6 +353,33 @@ TEST(a_plain_turn_stays_plain) {
     auto request = prepare(body, dialect::deltas, lfm2);
     const auto tokens = tokenize(lfm2->vocab(), "it is", false, true, "");
     CHECK_EQ(told(*lfm2, request, tokens.data(), tokens.data() + tokens.size(), finish_reason::stop).content, "it is");
+}
+
+// A channel or a recipient opens the content, with or without a thought before it.
+TEST(wrapped_content_goes_on_where_it_was) {
+    const auto ends_with = [](const std::string & text, const std::string & tail) {
+        return text.size() > tail.size() && text.compare(text.size() - tail.size(), tail.size(), tail) == 0;
+    };
+    const std::string plain = user + R"({"role":"assistant","content":"Yes"}]})";
+    const std::string thought = user + R"({"role":"assistant","reasoning_content":"so","content":"Yes"}]})";
+    const auto gpt_oss = load_with_template("openai-gpt-oss-120b");
+    CHECK(ends_with(prompt_text(plain, gpt_oss), "<|end|><|start|>assistant<|channel|>final<|message|>Yes"));
+    CHECK(ends_with(prompt_text(thought, gpt_oss),
+                    "<|start|>assistant<|channel|>analysis<|message|>so<|end|>"
+                    "<|start|>assistant<|channel|>final<|message|>Yes"));
+    const auto muse = load_with_template("muse-glimmer");
+    CHECK(ends_with(prompt_text(plain, muse), "<|start|>assistant to=user<|message|>Yes"));
+    CHECK(prompt_text(plain, muse).find("to=self<|message|>") == std::string::npos);
+    for (const auto & model : {gpt_oss, muse}) {
+        for (const bool echo : {false, true}) {
+            auto request =
+                prepare(plain.substr(0, plain.size() - 1) + (echo ? R"(,"echo":true})" : "}"), dialect::deltas, model);
+            const auto tokens = tokenize(model->vocab(), ", it is", false, true, "");
+            const texts sent = told(*model, request, tokens.data(), tokens.data() + tokens.size(), finish_reason::stop);
+            CHECK_EQ(sent.content, echo ? "Yes, it is" : ", it is");
+            CHECK_EQ(sent.reasoning, "");
+        }
+    }
 }
 
 TEST(the_text_to_continue_can_be_named) {

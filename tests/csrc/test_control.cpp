@@ -24,16 +24,6 @@ prepared_request controlled(const std::vector<llama_token> & tokens, int n, std:
     return made;
 }
 
-control_result wait_for(const std::shared_ptr<control_ticket> & ticket) {
-    const auto alarm = std::make_shared<waker>();
-    ticket->subscribe(alarm, 1);
-    while (!ticket->results()) {
-        alarm->wait();
-        alarm->drain();
-    }
-    return ticket->results()->front();
-}
-
 std::shared_ptr<control_ticket> post(engine & target, const submitted & handle, control_action action) {
     const auto ticket = std::make_shared<control_ticket>(action, 1);
     target.control(*handle.control, {{action}, ticket, 0});

@@ -64,16 +64,6 @@ std::shared_ptr<control_ticket> post(engine & target, const submitted & handle, 
     return ticket;
 }
 
-control_result wait_for(const std::shared_ptr<control_ticket> & ticket) {
-    const auto alarm = std::make_shared<waker>();
-    ticket->subscribe(alarm, 1);
-    while (!ticket->results()) {
-        alarm->wait();
-        alarm->drain();
-    }
-    return ticket->results()->front();
-}
-
 // Posts in the step after n others, and lets everything run.
 control_result control_after(step_gate & gate, int n, engine & target, const submitted & handle, const char * body) {
     gate.run(n);
@@ -109,6 +99,44 @@ TEST(an_end_for_a_queued_request_waits_for_its_reasoning) {
     CHECK_EQ(armed.position, -1);
     CHECK_EQ(answer(queued), forced_at(prompt(1, 60), 1, note("reasoning_end", 1)));
     answer(first);
+}
+
+// What was promised and came to nothing is told too, and as that.
+TEST(an_armed_end_that_comes_to_nothing_is_told_in_the_stream) {
+    const std::string nothing = "<!reasoning_end -1> ";
+    const auto armed_while_queued = [&](prepared_request && wanted, auto and_then) {
+        step_gate gate;
+        engine target(demo_model(), engine_params(1, 1024, true), gate.decoder());
+        const auto first = target.submit(request(prompt(2, 20), 5));
+        gate.run(1);
+        const auto queued = target.submit(std::move(wanted));
+        const auto ticket = post(target, queued, end_body);
+        and_then(target, queued);
+        gate.open();
+        const control_result armed = wait_for(ticket);
+        CHECK(armed.success && !armed.applied);
+        const std::string text = answer(queued);
+        answer(first);
+        CHECK_EQ(target.metrics().n_controls_refused.load(), 1u);
+        CHECK_EQ(target.metrics().n_controls[static_cast<size_t>(control_action::reasoning_end)].load(), 0u);
+        return text;
+    };
+    // The reasoning never begins.
+    auto plain = thinking(prompt(1, 60));
+    plain.params.sampling.logit_bias.push_back({reasoning(-1).start.front().front(), -INFINITY});
+    const std::string text = armed_while_queued(std::move(plain), [](engine &, const submitted &) {});
+    CHECK_EQ(text.substr(text.size() - 6 - nothing.size()), nothing + "length");
+    CHECK_EQ(text.find('<'), text.size() - 6 - nothing.size());
+    // A grammar does not let it end.
+    auto strict = thinking(prompt(1, 60));
+    strict.params.sampling.grammar = common_grammar(COMMON_GRAMMAR_TYPE_USER, R"(root ::= "<think>" [a-z ]+)");
+    const std::string refused = armed_while_queued(std::move(strict), [](engine &, const submitted &) {});
+    CHECK_EQ(refused.substr(refused.find(' ') + 1, nothing.size()), nothing);
+    // The answer ends before its first token.
+    CHECK_EQ(armed_while_queued(
+                 thinking(prompt(1, 60)),
+                 [](engine & target, const submitted & queued) { post(target, queued, R"({"action":"stop"})"); }),
+             "<stop 0> " + nothing + "stop");
 }
 
 TEST(an_end_in_the_prefill_of_a_prompt_that_opens_the_block_comes_first) {

@@ -36,16 +36,6 @@ std::vector<llama_token> tokens_of(const std::string & text) {
     return tokens;
 }
 
-control_result wait_for(const std::shared_ptr<control_ticket> & ticket) {
-    const auto alarm = std::make_shared<waker>();
-    ticket->subscribe(alarm, 1);
-    while (!ticket->results()) {
-        alarm->wait();
-        alarm->drain();
-    }
-    return ticket->results()->front();
-}
-
 control_result change(step_gate & gate, int n, engine & target, const submitted & handle, const std::string & fields) {
     gate.run(n);
     const auto parsed = read_control(R"({"action":"sampling",)" + fields + "}", true);
@@ -92,6 +82,38 @@ TEST(a_change_of_nothing_changes_nothing) {
     const auto handle = target.submit(make());
     CHECK(change(gate, 9, target, handle, R"("temperature":1.0)").success);
     CHECK(tokens_of(answer(handle)) == expected);
+}
+
+// As a request with that seed has it: choice k the seed plus k, whether all choices are told or one.
+TEST(each_choice_has_the_seed_plus_its_number) {
+    const auto tokens = prompt(1, 60);
+    const auto seeded = [](uint32_t seed, const std::string & more) {
+        return R"("temperature":3,"top_p":1,"min_p":0,"top_k":0,"seed":)" + std::to_string(seed) + more;
+    };
+    std::vector<std::string> alone;
+    for (const uint32_t k : {0u, 1u, 2u}) {
+        step_gate gate;
+        engine target(demo_model(), engine_params(1, 1024, true), gate.decoder());
+        const auto handle = target.submit(controlled(tokens));
+        CHECK(change(gate, 9, target, handle, seeded(7 + k, "")).success);
+        const std::string text = answer(handle);
+        const size_t at = text.find('<');
+        alone.push_back(text.substr(0, at) + text.substr(text.find("> ", at) + 2));
+    }
+    CHECK(alone[0] != alone[1] && alone[1] != alone[2]);
+    for (const bool all : {true, false}) {
+        step_gate gate;
+        engine target(demo_model(), engine_params(3, 3072, true), gate.decoder());
+        auto made = request(tokens, n_predict, 3);
+        made.params.sampling.reasoning_control = true;
+        const auto handle = target.submit(std::move(made));
+        CHECK(change(gate, 9, target, handle, seeded(7, all ? "" : R"(,"choice":2)")).success);
+        const auto texts = answers(handle, 3);
+        CHECK_EQ(texts[2], alone[2]);
+        for (const size_t k : {size_t{0}, size_t{1}}) {
+            CHECK_EQ(texts[k], all ? alone[k] : plain_loop(tokens, n_predict, 1024));
+        }
+    }
 }
 
 TEST(a_smaller_limit_ends_the_answer) {

@@ -1,124 +1,15 @@
-// One generation without an engine: rows of logits say what the model "says", and an end is asked for between them.
+// Ending the reasoning of one generation without an engine: when it happens, where, and who is told.
 #include <algorithm>
-#include <memory>
+#include <cctype>
 #include <string>
 #include <vector>
 
 #include "check.h"
-#include "engine_fixture.h"
-#include "generation.h"
 #include "scheduler.h"
-#include "tokenize.h"
+#include "scripted_generation.h"
 
 using namespace pyllama;
 using namespace pyllama_test;
-
-namespace {
-
-struct recorded {
-    std::vector<llama_token> tokens;
-    std::string text;
-    std::vector<bool> with_logprobs;
-    std::string reason;
-};
-
-class recorder : public frame_writer {
-  public:
-    explicit recorder(std::shared_ptr<recorded> into) : into_(std::move(into)) {}
-    void start(frame_sink &) override {}
-    void pieces(int32_t, std::vector<piece> & batch, frame_sink &) override {
-        for (const piece & each : batch) {
-            into_->tokens.push_back(each.token);
-            into_->text += each.text;
-            into_->with_logprobs.push_back(each.logprobs != nullptr);
-        }
-    }
-    void finish(const generation_result & result, frame_sink &) override {
-        into_->reason = result.reason == finish_reason::stop ? "stop " + result.stop_string : "length";
-    }
-    void end(frame_sink &) override {}
-    void fail(const error & reason, frame_sink &) override { into_->reason = reason.what(); }
-    std::string_view content_type() const override { return "text/plain"; }
-
-  private:
-    std::shared_ptr<recorded> into_;
-};
-
-llama_tokens tokens_of(const std::string & text) {
-    return tokenize(demo_model()->vocab(), text, false, true, "");
-}
-
-// A generation, and a model that says what it is told.
-class scripted {
-  public:
-    explicit scripted(generation_params params, const reasoning_wishes & wishes, bool open = false,
-                      int32_t n_ctx = 4096) {
-        reasoning_tags tags;
-        tags.start = "<think>";
-        tags.ends = {"</think>"};
-        tags.open = open;
-        params.reasoning = make_reasoning_params(*demo_model(), tags, wishes);
-        forced = params.reasoning.forced;
-        forced_bare = params.reasoning.forced_bare;
-        params.special = true;
-        prepared_request prepared;
-        prepared.tokens = tokens_of("<|im_start|>");
-        prepared.params = std::move(params);
-        prepared.writer = std::make_unique<recorder>(said_);
-        running = std::make_unique<generation>(demo_model(), std::move(prepared), 0, n_ctx);
-    }
-
-    // True while the generation goes on.
-    bool say(llama_token token) {
-        row_.assign(static_cast<size_t>(demo_model()->n_vocab()), 0.0f);
-        row_[static_cast<size_t>(token)] = 1000.0f;
-        running->start(renderer_, 0);
-        running->sample(row_.data());
-        return running->advance(renderer_);
-    }
-    bool say(const std::string & text) {
-        bool goes_on = true;
-        for (const llama_token token : tokens_of(text)) {
-            goes_on = say(token);
-        }
-        return goes_on;
-    }
-
-    void ask() {
-        running->end_reasoning([this](const force_result & result) { told.push_back(result); }, renderer_);
-    }
-    void set_budget(int32_t tokens) { running->set_reasoning_budget(tokens, renderer_); }
-
-    const recorded & end(finish_reason otherwise = finish_reason::cancelled) {
-        running->finish(running->reason().value_or(otherwise), renderer_);
-        renderer_.close();
-        return *said_;
-    }
-
-    std::unique_ptr<generation> running;
-    llama_tokens forced;
-    llama_tokens forced_bare;
-    std::vector<force_result> told;
-
-  private:
-    std::shared_ptr<recorded> said_ = std::make_shared<recorded>();
-    renderer renderer_;
-    std::vector<float> row_;
-};
-
-generation_params greedy() {
-    generation_params params;
-    params.sampling.temp = 0.0f;
-    return params;
-}
-
-generation_params with_grammar(const std::string & text) {
-    auto params = greedy();
-    params.sampling.grammar = common_grammar(COMMON_GRAMMAR_TYPE_USER, text);
-    return params;
-}
-
-}  // namespace
 
 TEST(the_end_is_written_as_the_template_writes_it) {
     scripted it(greedy(), {1, ""});
@@ -197,6 +88,19 @@ TEST(the_answer_s_end_answers_who_waits) {
     CHECK(it.told[1].outcome == force_outcome::refused);
 }
 
+TEST(a_failure_answers_who_waits_and_keeps_the_text) {
+    auto params = greedy();
+    params.stop = {"I am"};
+    scripted it(params, {-1, ""});
+    it.ask();
+    it.say("I");  // held back
+    const recorded & said = it.fail("out of luck");
+    CHECK_EQ(said.text, "I");
+    CHECK_EQ(said.reason, "out of luck");
+    CHECK_EQ(it.told.size(), 2u);
+    CHECK(it.told[1].outcome == force_outcome::refused);
+}
+
 TEST(an_end_that_is_asked_for_early_is_armed) {
     scripted it(greedy(), {-1, ""});
     it.ask();
@@ -216,6 +120,45 @@ TEST(before_the_first_token_the_text_goes_with_the_prompt) {
     CHECK_EQ(it.running->tokens().size(), 1 + it.forced.size());
     it.say("42");
     CHECK_EQ(it.end().text, "\n</think>\n\n42");
+}
+
+// A token of at least four letters, and the letters inside it as a tag: no sequence of tokens is that tag there.
+TEST(a_tag_inside_of_one_token_is_seen_where_somebody_asked) {
+    std::string word;
+    llama_token whole = 0;
+    for (; whole < demo_model()->n_vocab() && word.empty(); ++whole) {
+        const std::string text = demo_model()->piece(whole, false);
+        const bool letters = std::all_of(text.begin(), text.end(), [](unsigned char c) { return std::isalpha(c); });
+        word = letters && text.size() >= 4 ? text.substr(1, text.size() - 2) : "";
+    }
+    --whole;
+    CHECK(!word.empty());
+    const reasoning_tags tags{"[think]", {word}, true, true};
+    auto opted_in = greedy();
+    opted_in.sampling.reasoning_control = true;
+    scripted controlled(opted_in, {-1, ""}, tags);
+    scripted limited(greedy(), {100, ""}, tags);
+    scripted free(greedy(), {-1, ""}, tags);
+    for (scripted * each : {&controlled, &limited, &free}) {
+        each->say("I");
+        CHECK(each->running->reasons());
+        each->say(whole);
+        CHECK_EQ(each->running->reasons(), each == &free);
+    }
+    controlled.say("I [think] 4");
+    CHECK(controlled.running->reasons());
+    // A tag that is a token of its own is no tag when it is spelled out.
+    scripted spelled(opted_in, {-1, ""});
+    for (const char * part : {"<", "th", "ink", ">"}) {
+        spelled.say(part);
+    }
+    CHECK(!spelled.running->reasons());
+    spelled.say("<think>");
+    CHECK(spelled.running->reasons());
+    for (const char * part : {"<", "/", "think", ">"}) {
+        spelled.say(part);
+    }
+    CHECK(!spelled.running->reasons());
 }
 
 TEST(a_block_that_opens_again_ends_at_once) {
@@ -246,151 +189,6 @@ TEST(outside_the_reasoning_an_end_is_refused) {
     it.end();
     it.ask();
     CHECK(it.told[1].message.find("has ended") != std::string::npos);
-}
-
-TEST(forced_text_has_no_probabilities) {
-    auto params = greedy();
-    params.n_logprobs = 0;
-    scripted it(params, {1, ""});
-    it.say("<think>");
-    it.say("I");
-    it.say("42");
-    const auto & said = it.end();
-    for (size_t i = 0; i < said.tokens.size(); ++i) {
-        CHECK_EQ(said.with_logprobs[i], i < 2 || i >= 2 + it.forced.size());
-    }
-}
-
-TEST(forced_text_is_no_stop_string) {
-    auto params = greedy();
-    params.stop = {"IEnough", "Enough", "now.\n</think>\n\n4", "24"};
-    scripted it(params, {1, "Enough now."});
-    it.say("<think>");
-    it.say("I");  // held back: a stop string may begin here
-    CHECK(it.say("42"));
-    CHECK(!it.say("4"));
-    CHECK_EQ(it.end().text, "<think>IEnough now.\n</think>\n\n4");
-    CHECK_EQ(it.end().reason, "stop 24");
-}
-
-TEST(penalties_see_forced_text) {
-    auto params = greedy();
-    params.sampling.penalty_last_n = 64;
-    params.sampling.penalty_present = 2000.0f;  // more than the scripted model's preference
-    scripted it(params, {1, "Enough"});
-    it.say("<think>");
-    it.say("I");
-    const llama_token word = it.forced.front();
-    it.say(word);
-    CHECK(it.running->tokens().back() != word);
-}
-
-TEST(random_numbers_do_not_move_with_forced_text) {
-    // A flat distribution: each sampled token tells where the random numbers are.
-    const auto draws = [](bool force) {
-        generation_params params;
-        params.sampling.seed = 5;
-        params.sampling.top_k = 0;
-        params.sampling.min_p = 0.0f;
-        params.sampling.top_p = 1.0f;
-        // The answer's own tokens are never tags, so that nothing but the request opens or ends a block.
-        for (const char * tag : {"<think>", "</think>", "<|im_end|>"}) {
-            params.sampling.logit_bias.push_back({tokens_of(tag).front(), -INFINITY});
-        }
-        scripted it(params, {-1, ""}, true);
-        const std::vector<float> flat(static_cast<size_t>(demo_model()->n_vocab()), 0.0f);
-        renderer render;
-        llama_tokens sampled;
-        for (int i = 0; i < 12; ++i) {
-            if (force && i == 5) {
-                it.ask();
-                CHECK(it.told.size() <= 1);
-            }
-            it.running->sample(flat.data());
-            it.running->advance(render);
-            CHECK(!it.running->failure());
-            const auto & tokens = it.running->tokens();
-            // Forced text may wait for a character, and then follows the token that completes it.
-            const size_t n_after = static_cast<size_t>(it.running->n_fresh()) - 1;
-            sampled.push_back(tokens[tokens.size() - 1 - n_after]);
-        }
-        CHECK_EQ(it.running->reasons(), !force);
-        return sampled;
-    };
-    CHECK(draws(true) == draws(false));
-}
-
-TEST(a_grammar_that_allows_the_end_goes_on_after_it) {
-    scripted it(with_grammar("root ::= \"<think>\" [a-zA-Z. ]* \"\\n</think>\\n\\n\" [0-9]+"), {-1, "Enough."});
-    it.say("<think>");
-    it.say("I");
-    it.ask();
-    CHECK(it.told[0].outcome == force_outcome::applied);
-    it.say("I");  // not allowed any more: a digit comes instead
-    CHECK(!it.running->failure());
-    const std::string text = it.end().text;
-    CHECK_EQ(text.substr(0, text.size() - 1), "<think>IEnough.\n</think>\n\n");
-    CHECK(std::isdigit(text.back()));
-}
-
-TEST(a_grammar_may_allow_the_bare_tag_alone) {
-    scripted it(with_grammar("root ::= \"<think>\" [a-zA-Z]* \"</think>\" [0-9]+"), {1, ""});
-    it.say("<think>");
-    it.say("I");
-    CHECK(!it.running->reasons());
-    it.say("4");
-    CHECK_EQ(it.end().text, "<think>I</think>4");
-}
-
-TEST(a_grammar_that_refuses_the_end_is_told_and_nothing_breaks) {
-    scripted it(with_grammar("root ::= \"<think>\" \"I\" \"I\" \"</think>\" [0-9]+"), {-1, ""});
-    it.say("<think>");
-    it.say("I");
-    it.ask();
-    CHECK(it.told[0].outcome == force_outcome::refused);
-    CHECK(it.told[0].message.find("grammar") != std::string::npos);
-    it.set_budget(1);  // as soon as the grammar allows it
-    CHECK(it.running->reasons());
-    it.say("I");
-    CHECK(!it.running->reasons());
-    it.say("4");
-    CHECK(!it.running->failure());
-    CHECK_EQ(it.end().text, "<think>II</think>4");
-}
-
-TEST(a_grammar_that_refuses_the_message_half_way_is_as_it_was) {
-    scripted it(with_grammar("root ::= \"<think>\" [a-zA-Z]* \"</think>\" [0-9]+"), {-1, "No!"});
-    it.say("<think>");
-    it.say("I");
-    it.ask();
-    CHECK(it.told[0].outcome == force_outcome::refused);
-    it.say("</think>");
-    it.say("4");
-    CHECK(!it.running->failure());
-    CHECK_EQ(it.end().text, "<think>I</think>4");
-}
-
-TEST(a_lazy_grammar_triggers_after_a_forced_end_and_not_inside) {
-    auto params = greedy();
-    params.sampling.grammar = common_grammar(COMMON_GRAMMAR_TYPE_TOOL_CALLS, "root ::= \"<tool_call>\" [0-9]+");
-    params.sampling.grammar_lazy = true;
-    const auto trigger = tokens_of("<tool_call>");
-    CHECK_EQ(trigger.size(), 1u);
-    common_grammar_trigger on;
-    on.type = COMMON_GRAMMAR_TRIGGER_TYPE_TOKEN;
-    on.token = trigger.front();
-    params.sampling.grammar_triggers = {on};
-    scripted it(params, {2, ""});
-    it.say("<think>");
-    it.say("<tool_call>");
-    it.say("I");
-    CHECK(!it.running->reasons());
-    it.say("<tool_call>");
-    it.say("I");  // not allowed now
-    CHECK(!it.running->failure());
-    const std::string text = it.end().text;
-    CHECK_EQ(text.substr(0, text.size() - 1), "<think><tool_call>I\n</think>\n\n<tool_call>");
-    CHECK(std::isdigit(text.back()));
 }
 
 // Random answers with ends asked for at random times, against a list of what has to happen.

@@ -48,6 +48,44 @@ TEST(without_tags_nothing_is_reasoning) {
     CHECK_EQ(tracker.n_tokens(), 0);
 }
 
+TEST(a_tag_is_found_however_its_text_is_cut) {
+    reasoning_tracker tracker({{10, 11}}, {{20, 21}}, false);
+    tracker.read_text({"[think]"}, {"[/think]", "[done]"});
+    CHECK(tracker.advance(1, "a [") == nullptr);
+    tracker.advance(2, "th");
+    tracker.advance(3, "ink] b");
+    CHECK(tracker.inside());
+    CHECK(tracker.advance(4, "one [") == nullptr);
+    CHECK(tracker.advance(5, "[/thi") == nullptr);
+    CHECK(tracker.advance(6, "") == nullptr);
+    const auto * ended = tracker.advance(7, "nk].\n\n");
+    CHECK(ended != nullptr);
+    CHECK(*ended == (llama_tokens{5, 7}));
+    CHECK(!tracker.inside());
+    CHECK_EQ(tracker.n_tokens(), 2);
+    // Nothing is left of the first block, and tokens still count.
+    tracker.advance(10, "");
+    tracker.advance(11, "[think]");
+    CHECK(tracker.inside());
+    CHECK(tracker.advance(8, "nk]") == nullptr);
+    CHECK(tracker.advance(9, "x[done]y") != nullptr);
+    CHECK(!tracker.inside());
+}
+
+TEST(a_long_text_is_searched_piece_by_piece) {
+    sequence_matcher matcher({{1}, {7, 8}});
+    matcher.read_text({"<end>"});
+    for (int i = 0; i < 1000; ++i) {
+        CHECK(matcher.advance(2, i % 2 == 0 ? "<" : "en") == nullptr);
+    }
+    for (const char * text : {"<", "e", "n", "d"}) {
+        CHECK(matcher.advance(3, text) == nullptr);
+    }
+    const auto * found = matcher.advance(4, ">");
+    CHECK(found != nullptr);
+    CHECK(*found == (llama_tokens{3, 3, 3, 3, 4}));
+}
+
 TEST(sequences_that_overlap_are_found) {
     sequence_matcher matcher({{1, 1, 2}});
     CHECK(matcher.advance(1) == nullptr);

@@ -19,7 +19,10 @@ QUESTIONS = ("What is 17 + 25?", "What is 61 + 18?", "What is 44 + 39?")
 MAX_PAUSED = 2
 
 # (request, what to do with it); "wait" takes the next delta of its stream.
-actions = st.sampled_from(["pause", "pause", "resume", "resume", "stop", "wait", "wait", "cancel"])
+actions = st.sampled_from(
+    "pause pause resume resume stop wait wait cancel".split()
+    + "reasoning_end reasoning_end reasoning_budget".split()
+)
 steps = st.lists(st.tuples(st.integers(0, 3), actions), min_size=1, max_size=25)
 
 
@@ -34,20 +37,15 @@ class Model:
     ended: str = ""  # how the test ended it
     seen_finished: bool = False
     position: int = 0
+    n_armed: int = 0  # ends of the reasoning that were promised
+    steered: bool = False  # the text may be another one
     deltas: list[Delta] = field(default_factory=list)
     controls: list[tuple[str, int | None]] = field(default_factory=list)
 
     def check(self, action: str, result: ControlResult, n_paused: int) -> None:
         """Check an answer against the state, and take it over."""
-        if result.state == "finished" and not result.success:
-            assert result == ControlResult(
-                False, state="finished", message="no active completion for this id"
-            )
-            assert not self.paused, "a paused request cannot end by itself"
-            self.seen_finished = True
+        if self.is_gone(result):
             return
-        assert not self.ended
-        assert not self.seen_finished
         allowed = {
             "pause": not self.paused and n_paused < MAX_PAUSED,
             "resume": self.paused,
@@ -56,11 +54,7 @@ class Model:
         assert result.success == result.applied == allowed, (action, result)
         assert (result.message is None) == allowed
         if allowed:
-            assert result.position is not None
-            assert result.position >= self.position
-            assert not self.paused or result.position == self.position, "it went on while it was paused"
-            self.position = result.position
-            self.controls.append((action, result.position))
+            self.take_position(action, result)
             self.paused = action == "pause"
         assert result.paused == self.paused
         if action == "stop":
@@ -68,6 +62,50 @@ class Model:
             self.ended = "stop"
         else:
             assert result.state in ("queued", "prefill", "reasoning", "content")
+
+    def check_reasoning(self, action: str, result: ControlResult) -> None:
+        """The same of what steers the reasoning."""
+        if self.is_gone(result):
+            return
+        assert result.paused == self.paused
+        if result.applied:
+            assert result.success
+            self.take_position(action, result)
+            self.steered = True
+            return
+        assert action == "reasoning_end"  # a budget is taken over at any time
+        assert result.position is None
+        if result.success:
+            assert self.position == 0, "what has begun is ended or it is not"
+            self.n_armed += 1
+            self.steered = True
+        else:
+            assert result.message == "the answer is not inside its reasoning"
+            assert result.state == "content"
+
+    def is_gone(self, result: ControlResult) -> bool:
+        """Whether the request had ended; it must have had a way to."""
+        if result.state == "finished" and not result.success:
+            assert result == ControlResult(
+                False, state="finished", message="no active completion for this id"
+            )
+            assert not self.paused, "a paused request cannot end by itself"
+            self.seen_finished = True
+            return True
+        assert not self.ended
+        assert not self.seen_finished
+        return False
+
+    def take_position(self, action: str, result: ControlResult) -> None:
+        """A position never goes back."""
+        assert result.position is not None
+        assert result.position >= self.position
+        # Paused, only text that is forced comes.
+        assert not self.paused or self.steered or result.position == self.position, (
+            "it went on while it was paused"
+        )
+        self.position = result.position
+        self.controls.append((action, result.position))
 
 
 @settings(max_examples=60, deadline=None, derandomize=True, database=None)
@@ -108,6 +146,9 @@ async def act(models: dict[int, Model], index: int, action: str) -> None:
         if not any(other.paused for other in models.values()):
             with contextlib.suppress(StopAsyncIteration):
                 model.deltas.append(await anext(model.iterator))
+    elif action.startswith("reasoning"):
+        fields = {"tokens": 5} if action == "reasoning_budget" else {}
+        model.check_reasoning(action, await model.stream.control(action, **fields))
     else:
         n_paused = sum(other.paused for other in models.values())
         model.check(action, await model.stream.control(action), n_paused)
@@ -115,11 +156,18 @@ async def act(models: dict[int, Model], index: int, action: str) -> None:
 
 def check_answer(model: Model, expected: Completion) -> None:
     notes = [delta.control for delta in model.deltas if delta.control is not None]
-    assert [(note.action, note.position) for note in notes] == model.controls
+    told = [(note.action, note.position) for note in notes]
+    for _ in range(model.n_armed):  # each is told once more, whatever came of it
+        promised = next(note for note in told if note[0] == "reasoning_end" and note not in model.controls)
+        told.remove(promised)
+    assert told == model.controls
     reasoning = "".join(delta.reasoning for delta in model.deltas)
     content = "".join(delta.content for delta in model.deltas)
     finish = model.deltas[-1]
-    if finish.finish_reason == "stop" and not model.ended:
+    if model.steered:
+        assert "<think>" not in content
+        assert "</think>" not in content
+    elif finish.finish_reason == "stop" and not model.ended:
         assert (reasoning, content) == (expected.reasoning, expected.content)
     else:
         assert expected.reasoning.startswith(reasoning)

@@ -219,3 +219,30 @@ def test_effort_and_preserved_reasoning_reach_the_template() -> None:
 async def test_the_flags_show_in_props() -> None:
     async with Engine(n_ctx=512, n_parallel=1, n_threads=1, reasoning_budget=7) as engine:
         assert engine.props()["default_generation_settings"]["params"]["reasoning_budget_tokens"] == 7
+
+
+async def test_raw_completions_think_between_the_client_s_tags() -> None:
+    tags: dict[str, Any] = {
+        "reasoning_budget_start_tag": "<think>",
+        "reasoning_budget_end_tags": ["</think>"],
+        "reasoning_budget_message": MESSAGE,
+    }
+    async with Engine(n_ctx=1024, n_parallel=1, n_threads=1) as engine:
+
+        async def say(prompt: str, **fields: Any) -> str:
+            stream = await engine.completion(prompt, temperature=0, max_tokens=400, **fields)
+            async with stream:
+                return (await stream.result()).content
+
+        for opening in ("", "<think>\n"):
+            prompt = f"<|im_start|>user\n{QUESTION[0]['content']}<|im_end|>\n<|im_start|>assistant\n{opening}"
+            free = await say(prompt)
+            assert MESSAGE not in free
+            assert await say(prompt, reasoning_budget_tokens=5) == free  # nothing says what a thought is
+            assert await say(prompt, **tags) == free
+            thought, found, rest = (await say(prompt, **tags, reasoning_budget_tokens=5)).partition(MESSAGE)
+            assert found
+            assert rest.strip()
+            assert free.startswith(thought)
+            none = await say(prompt, **tags, reasoning_budget_tokens=0)
+            assert none.removeprefix("<think>").startswith(MESSAGE)

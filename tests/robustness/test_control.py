@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO, ClassVar
 
 import pytest
-from live_server import ENDLESS, LiveServer, check_error, http_post
+from live_server import CHAT, ENDLESS, LiveServer, check_error, http_post
 
 CONTROL = "/v1/chat/completions/control"
 GONE = b'{"success":false,"message":"no active completion for this id"}'
@@ -36,10 +36,10 @@ class Events:
 
     opened: ClassVar[list[Events]] = []
 
-    def __init__(self, server: LiveServer, **fields: Any) -> None:
+    def __init__(self, server: LiveServer, path: str = CHAT, **fields: Any) -> None:
         body = {**ENDLESS, "reasoning_control": True, **fields}
         headers = b"authorization: Bearer right\r\n"
-        self.client: socket.socket = server.connect(http_post(body, headers=headers))
+        self.client: socket.socket = server.connect(http_post(body, path=path, headers=headers))
         self.response = http.client.HTTPResponse(self.client)
         self.opened.append(self)
         self.response.begin()
@@ -132,6 +132,30 @@ def test_without_opting_in_the_stream_is_untouched(server: LiveServer) -> None:
     assert chunks[-1]["choices"][0]["finish_reason"] == "length"
 
 
+@pytest.mark.parametrize("path", ["/v1/completions", "/completion"])
+def test_raw_completions(server: LiveServer, path: str) -> None:
+    events = Events(
+        server,
+        path,
+        prompt="Once [think]",
+        reasoning_budget_start_tag="[think]",
+        reasoning_budget_end_tags=["[/think]"],
+        reasoning_budget_message="Enough.",
+    )
+    assert events.id.startswith("cmpl-" if path.startswith("/v1") else "chatcmpl-")
+    ended = succeed(server, id=events.id, action="reasoning_end")
+    assert ended["state"] == "content"
+    stopped = succeed(server, id=events.id, action="stop")
+    chunks = events.rest()
+    notes = [chunk["control"] for chunk in chunks if "control" in chunk]
+    for note, (action, answer) in zip(notes, {"reasoning_end": ended, "stop": stopped}.items(), strict=True):
+        del answer["success"]
+        assert note == {"action": action, **answer}
+    after = chunks[[("control" in chunk) for chunk in chunks].index(True) + 1 :]
+    text = "".join(c["choices"][0]["text"] if "choices" in c else c["content"] for c in after)
+    assert text.startswith("Enough.[/think]")
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -192,7 +216,7 @@ def test_a_client_that_leaves_while_paused(server: LiveServer) -> None:
     events.close()  # the fixture checks that nothing is left
 
 
-def test_two_thousand_controls_over_one_connection(server: LiveServer) -> None:
+def test_ten_thousand_controls_over_one_connection(server: LiveServer) -> None:
     events = Events(server)
     headers = b"authorization: Bearer right\r\n"
     requests = [
@@ -202,7 +226,7 @@ def test_two_thousand_controls_over_one_connection(server: LiveServer) -> None:
     before = server.resident_bytes()
     client = server.connect()
     with client.makefile("rb") as answers:
-        for _ in range(20):  # as many as fit into the socket's buffers are on their way at once
+        for _ in range(100):  # as many as fit into the socket's buffers are on their way at once
             client.sendall(b"".join(requests) * 50)
             for _ in range(100):
                 answer = read_pipelined(answers)
