@@ -227,3 +227,10 @@ def test_control_vectors_of_another_size_are_refused(tiny: Callable[..., Context
     for layers in ((0, 3), (1, 6), (3, 2)):
         with pytest.raises(pyllama.InvalidRequestError, match="layers="):
             context.set_control_vector(np.zeros((5, 32)), layers)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_control_vectors_are_finite(tiny: Callable[..., Context], value: float) -> None:
+    context = tiny("gemma3")
+    with pytest.raises(pyllama.InvalidRequestError, match="data holds NaN"):
+        context.set_control_vector(np.full((5, 32), value))

@@ -260,3 +260,10 @@ def test_a_decoder_does_not_encode(context: Context) -> None:
     batch.add(1, 0, 0)
     with pytest.raises(pyllama.UnsupportedError, match="no encoder"):
         context.encode(batch)
+
+
+def test_a_cache_of_experts_needs_a_gpu_and_experts(make_context: Callable[..., Context]) -> None:
+    with pytest.raises(pyllama.EngineError, match="MoE cache requires a"):
+        make_context(moe_cache_size=1 << 20)
+    with pytest.raises(pyllama.InvalidRequestError, match="moe_cache_size=-1"):
+        make_context(moe_cache_size=-1)
