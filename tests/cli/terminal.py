@@ -58,6 +58,13 @@ class Terminal:
     def end(self) -> int:
         return self.process.wait(timeout=60)
 
+    def rest(self) -> str:
+        """Return what the program wrote and nobody expected, after its end."""
+        while select.select([self.fd], [], [], 0)[0]:
+            self.raw += os.read(self.fd, 65536).decode("utf-8", "replace")
+        self.seen = STYLE.sub("", self.raw)
+        return self.seen[self.at :]
+
     def __enter__(self) -> Self:
         return self
 

@@ -103,6 +103,35 @@ def test_ctrl_c_during_the_prefill() -> None:
         assert terminal.end() == 0
 
 
+# A load that goes on until it is stopped. Ctrl-C comes in the middle.
+ENDLESS_LOAD = """
+import os, signal, threading
+from pyllama._core import _llama
+
+def load(params, progress):
+    os.kill(os.getpid(), signal.SIGINT)
+    over.wait(30)
+    raise RuntimeError("stopped" if over.is_set() else "never stopped")
+
+class Progress:
+    value = 0.5
+    def stop(self):
+        over.set()
+
+over = threading.Event()
+_llama.Engine, _llama.LoadProgress = load, Progress
+"""
+
+
+@pytest.mark.parametrize("args", [("chat",), ("run", "What is 17 + 25?")])
+def test_ctrl_c_during_the_load(tmp_path: Path, args: tuple[str, ...]) -> None:
+    (tmp_path / "sitecustomize.py").write_text(ENDLESS_LOAD)
+    with Terminal(*args, PYTHONPATH=str(tmp_path)) as terminal:
+        assert terminal.end() == 130
+        assert "Traceback" not in terminal.rest()
+        assert terminal.has_echo()
+
+
 def test_commands_work_while_an_answer_runs() -> None:
     with Terminal(*ENDLESS) as terminal:
         terminal.type("What is 17 + 25?\n")
