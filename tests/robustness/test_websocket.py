@@ -1,71 +1,29 @@
-"""Sockets against a real server: what honest clients get, and what attackers do to it."""
+"""Sockets against a real server: what honest clients get."""
 
 from __future__ import annotations
 
-import contextlib
+import base64
 import json
-import os
-import socket
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.events import DataReceived, Event, ResponseReceived
 from live_server import CHAT, ENDLESS, QUESTION, LiveServer, wait_until
-from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.sync.client import ClientConnection, connect
-
-SOCKET = "/v1/chat/completions/socket"
-PADDLER = "/api/v1/inference_socket"
-LIMIT = 65536
+from sockets import PADDLER, SOCKET, Socket
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+from wsproto.connection import Connection, ConnectionType
+from wsproto.events import TextMessage
 
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[LiveServer]:
     flags = ("--parallel", "3", "--ctx-size", "196608", "--api-key", "right,other")
-    limits = ("--max-socket-message", str(LIMIT), "--max-socket-requests", "16", "--max-sockets", "8")
-    with LiveServer(*flags, *limits, key="right") as server:
+    with LiveServer(*flags, key="right") as server:
         yield server
-
-
-class Socket:
-    """A client of a socket, with the messages of each request apart."""
-
-    def __init__(self, server: LiveServer, path: str = SOCKET, key: str = "right") -> None:
-        headers = {"authorization": f"Bearer {key}"}
-        url = f"ws://127.0.0.1:{server.port}{path}"
-        self._open = connect(url, additional_headers=headers, max_size=None)
-        self.connection: ClientConnection = self._open.__enter__()
-
-    def __enter__(self) -> Socket:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._open.__exit__(None, None, None)
-
-    def say(self, message: Any) -> None:
-        self.connection.send(message if isinstance(message, (str, bytes)) else json.dumps(message))
-
-    def create(self, request_id: str = "r1", **fields: Any) -> None:
-        own = {name: fields.pop(name) for name in ("conversation_id",) if name in fields}
-        body = {"messages": QUESTION, "temperature": 0, **fields}
-        self.say({"type": "chat.completion.create", "request_id": request_id, "body": body, **own})
-
-    def next(self) -> Any:
-        return json.loads(self.connection.recv(timeout=60))
-
-    def until_end(self, request_id: str = "r1") -> list[Any]:
-        """Return the messages up to the end of a request; those of others are dropped."""
-        messages: list[Any] = []
-        while not messages or messages[-1]["type"] not in ("done", "error"):
-            message = self.next()
-            if message["request_id"] == request_id and message["type"] != "control.result":
-                messages.append(message)
-        return messages
-
-    def drop(self) -> None:
-        """Vanish without a word."""
-        self.connection.socket.shutdown(socket.SHUT_RDWR)
-        self.connection.socket.close()
 
 
 def text_of(messages: list[Any]) -> str:
@@ -84,9 +42,6 @@ def over_http(server: LiveServer, **fields: Any) -> str:
     assert status == 200
     message = answer["choices"][0]["message"]
     return str((message.get("reasoning_content") or "") + (message.get("content") or ""))
-
-
-# --- honest clients ---
 
 
 def test_many_requests_at_once_give_what_http_gives(server: LiveServer) -> None:
@@ -235,240 +190,57 @@ def test_foreign_conversations_and_requests(server: LiveServer) -> None:
         assert mine.until_end()[-1]["type"] == "done"
 
 
-# --- attackers ---
+def test_a_key_by_subprotocol(server: LiveServer) -> None:
+    coded = base64.urlsafe_b64encode(b"right").decode().rstrip("=")
+    url = f"ws://127.0.0.1:{server.port}{SOCKET}"
+    with connect(url, subprotocols=["pyllama", "pyllama.key." + coded]) as client:  # type: ignore[list-item]
+        assert client.subprotocol == "pyllama"
+        client.send("{}")
+        assert json.loads(client.recv(timeout=60))["error"]["message"] == "'type' is required"
 
 
-def test_wrong_keys(server: LiveServer) -> None:
-    for key in ("", "wrong", "righ", "rightt"):
-        for path in (SOCKET, PADDLER):
-            with pytest.raises(InvalidStatus) as refused:
-                Socket(server, path, key)
-            assert refused.value.response.status_code == 401
-            body = json.loads(bytes(refused.value.response.body or b""))
-            assert body["error"]["message"] == "Invalid API Key"
+def test_over_http2(server: LiveServer) -> None:
+    client = server.connect()
+    h2 = H2Connection(H2Configuration(header_encoding="utf-8"))
+    h2.initiate_connection()
 
+    def events() -> list[Event]:
+        client.sendall(h2.data_to_send())
+        return h2.receive_data(client.recv(65536))
 
-def test_too_many_sockets(server: LiveServer) -> None:
-    with contextlib.ExitStack() as stack:
-        for _ in range(8):
-            stack.enter_context(Socket(server))
-        with pytest.raises(InvalidStatus) as refused:
-            Socket(server)
-        assert refused.value.response.status_code == 429
-        stack.enter_context(Socket(server, key="other"))
+    def open_with(key: str) -> tuple[int, str]:
+        stream = h2.get_next_available_stream_id()
+        pseudo = {
+            "method": "CONNECT",
+            "protocol": "websocket",
+            "scheme": "http",
+            "authority": "x",
+            "path": SOCKET,
+        }
+        headers = {"sec-websocket-version": "13", "authorization": f"Bearer {key}"}
+        h2.send_headers(stream, [*((f":{name}", value) for name, value in pseudo.items()), *headers.items()])
+        while True:
+            for event in events():
+                if isinstance(event, ResponseReceived) and event.stream_id == stream:
+                    return stream, str(dict(event.headers or ())[":status"])
 
-
-@pytest.mark.parametrize("data", ["x" * 10_000_000, b"x" * 10_000_000, " " * (LIMIT + 1)])
-def test_messages_that_are_too_long(server: LiveServer, data: str | bytes) -> None:
-    with Socket(server) as client:
-        with pytest.raises(ConnectionClosed) as closed:
-            send_and_wait(client, data)
-        assert closed.value.rcvd is not None
-        assert closed.value.rcvd.code == 1009
-
-
-def send_and_wait(client: Socket, data: str | bytes) -> None:
-    client.say(data)
-    client.next()
-
-
-def test_a_message_of_just_the_limit(server: LiveServer) -> None:
-    with Socket(server) as client:
-        client.say("{" + " " * (LIMIT - 2) + "}")
-        assert "'type' is required" in client.next()["error"]["message"]
-
-
-def test_binary_frames_and_no_utf8(server: LiveServer) -> None:
-    with Socket(server) as client:
-        client.say(b'{"type":"cancel","request_id":"nobody"}')
-        assert client.next()["error"]["code"] == 404
-        client.say(b"\x00\xff")
-        assert client.next()["error"]["code"] == 400
-        client.create("r1", max_tokens=2)
-        assert client.until_end()[-1]["type"] == "done"
-
-
-def handshake(path: str = SOCKET, key: bytes = b"right", more: bytes = b"") -> bytes:
-    return (
-        b"GET %b HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
-        b"sec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
-        b"authorization: Bearer %b\r\n%b\r\n"
-    ) % (path.encode(), key, more)
-
-
-def opened(server: LiveServer, more: bytes = b"", receive_buffer: int | None = None) -> socket.socket:
-    """Open a socket by hand."""
-    client = server.connect(handshake(more=more), receive_buffer)
-    answer = b""
-    while not answer.endswith(b"\r\n\r\n"):
-        answer += client.recv(1)
-    assert answer.startswith(b"HTTP/1.1 101")
-    assert b"extensions" not in answer.lower()
-    return client
-
-
-def frame(payload: bytes, first: int = 0x81, *, masked: bool = True) -> bytes:
-    """Return a frame of a client, whose mask is zeros."""
-    mask = 0x80 if masked else 0
-    if len(payload) < 126:
-        head = bytes((first, mask | len(payload)))
-    elif len(payload) < 1 << 16:
-        head = bytes((first, mask | 126)) + len(payload).to_bytes(2, "big")
-    else:
-        head = bytes((first, mask | 127)) + len(payload).to_bytes(8, "big")
-    return head + (bytes(4) if masked else b"") + payload
-
-
-def closes(client: socket.socket) -> bool:
-    """Whether the server closes the connection; what it says before is dropped."""
-    try:
-        while client.recv(65536):
-            pass
-    except ConnectionError:
-        pass
-    return True
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        frame(b"{}", masked=False),
-        frame(b"{}", 0xC1),  # a reserved bit
-        frame(b"{}", 0x83),  # a reserved opcode
-        frame(b"x" * 126, 0x89),  # a ping that is too long
-        frame(b"\xff\xfe"),
-        frame(b"{}", 0x80),  # nothing to continue
-        frame(b"\x03", 0x88),  # half a close code
-        b"\x81\xff" + b"\xff" * 8 + bytes(4),  # a length of 2 ** 64 - 1
-        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" * 20,
-    ],
-)
-def test_what_is_no_websocket_is_closed(server: LiveServer, data: bytes) -> None:
-    client = opened(server)
-    client.sendall(data)
-    assert closes(client)
-
-
-@pytest.mark.parametrize(
-    ("data", "status"),
-    [
-        (handshake().replace(b"13\r\n", b"12\r\n"), b"400"),
-        (handshake().replace(b"sec-websocket-key", b"x"), b"400"),
-        (handshake("/nowhere"), b"404"),
-        (handshake(key=b"wrong"), b"401"),
-        (handshake(CHAT), b"404"),
-        (handshake(more=b"content-length: 5\r\n") + b"hello", b"400"),
-    ],
-)
-def test_handshakes_that_fail(server: LiveServer, data: bytes, status: bytes) -> None:
-    client = server.connect(data)
-    assert client.recv(12).startswith(b"HTTP/1.1 " + status)
-    client.shutdown(socket.SHUT_WR)
-    assert closes(client)
-
-
-def test_half_open_handshakes_and_frames_before_the_answer(server: LiveServer) -> None:
-    for length in (1, 20, 100, len(handshake()) - 1):
-        server.connect(handshake()[:length])
-    for _ in range(20):
-        early = server.connect(handshake() + frame(json.dumps({"type": "x"}).encode()) * 50)
-        early.recv(12)
-        early.close()
-    for _ in range(20):
-        server.connect(handshake()).close()
-    server.close_sockets()
-
-
-def test_a_message_that_never_ends_is_not_kept(server: LiveServer) -> None:
-    client = opened(server)
-    before = server.resident_bytes()
-    client.sendall(frame(b"x" * 1000, 0x01))
-    # It goes on although it was told to stop.
-    with contextlib.suppress(OSError):
-        for _ in range(400):
-            client.sendall(frame(b"x" * 100_000, 0x00))
-    assert closes(client)
-    assert server.resident_bytes() - before < 20_000_000
-
-
-def test_compression_is_not_negotiated(server: LiveServer) -> None:
-    client = opened(server, b"sec-websocket-extensions: permessage-deflate; client_max_window_bits\r\n")
-    client.sendall(frame(b"", 0x88))
-    assert closes(client)
-
-
-def test_thousands_of_requests_on_one_socket(server: LiveServer) -> None:
-    with Socket(server) as client:
-        outcomes: dict[str, int] = {"done": 0, "error": 0}
-        for batch in range(20):
-            for number in range(100):
-                client.create(f"{batch}-{number}", max_tokens=1)
-            n_ended = 0
-            while n_ended < 100:
-                message = client.next()
-                if message["type"] in outcomes:
-                    outcomes[message["type"]] += 1
-                    n_ended += 1
-                    assert message["type"] == "done" or message["error"]["code"] == 429
-        assert sum(outcomes.values()) == 2000
-        assert outcomes["done"] >= 16
-
-
-def test_a_flood_from_one_who_never_reads(server: LiveServer) -> None:
-    """It is held back by its own connection: nothing piles up."""
-    before = server.resident_bytes()
-    client = opened(server, receive_buffer=4096)
-    client.settimeout(1)
-    messages = (
-        frame(b"{"),
-        frame(json.dumps({"type": "control", "request_id": "x", "action": "stop"}).encode()),
-        frame(json.dumps({"type": "chat.completion.create", "request_id": "x", "body": {}}).encode()),
-    )
-    with contextlib.suppress(TimeoutError):
-        for number in range(2_000_000):
-            client.sendall(messages[number % 3])
-    assert number < 1_999_999
-    assert server.resident_bytes() - before < 30_000_000
-    server.answers_a_question()
-
-
-def test_random_frames(server: LiveServer) -> None:
-    for _ in range(30):
-        client = opened(server)
-        with contextlib.suppress(OSError):
-            client.sendall(os.urandom(2000))
-            client.shutdown(socket.SHUT_WR)
-            closes(client)
-
-
-def test_one_who_takes_nothing_harms_nobody() -> None:
-    flags = ("--write-timeout", "0.5", "--parallel", "2", "--ctx-size", "65536")
-    with LiveServer(*flags) as server:
-        cancelled = server.metric("pyllama:requests_cancelled_total")
-        slow = opened(server, receive_buffer=4096)
-        body = {**ENDLESS, "logprobs": True, "top_logprobs": 20}
-        message = {"type": "chat.completion.create", "request_id": "r1", "body": body}
-        slow.sendall(frame(json.dumps(message).encode()))
-        with Socket(server) as client:
-            for _ in range(5):
-                client.create(max_tokens=20)
-                assert client.until_end()[-1]["type"] == "done"
-        wait_until(
-            "the server has dropped it",
-            lambda: server.metric("pyllama:requests_cancelled_total") == cancelled + 1,
-        )
-        server.check_settled()
-
-
-def test_pings_find_out_who_is_gone() -> None:
-    with LiveServer("--sse-ping-interval", "1", "--parallel", "1", "--ctx-size", "4096") as server:
-        dead = opened(server)  # it reads, and answers nothing
-        with Socket(server) as alive:  # answers pings by itself
-            assert closes(dead)
-            alive.create(max_tokens=2)
-            assert alive.until_end()[-1]["type"] == "done"
-            assert alive.connection.ping().wait(60)
-        server.check_settled()
+    while not h2.remote_settings.enable_connect_protocol:
+        events()
+    assert open_with("wrong")[1] == "401"
+    stream, status = open_with("right")
+    assert status == "200"
+    frames = Connection(ConnectionType.CLIENT)
+    body = {"messages": QUESTION, "max_tokens": 3}
+    message = {"type": "chat.completion.create", "request_id": "r1", "body": body}
+    h2.send_data(stream, frames.send(TextMessage(data=json.dumps(message))))
+    kinds: list[str] = []
+    while "done" not in kinds:
+        for event in events():
+            if isinstance(event, DataReceived) and event.stream_id == stream:
+                h2.acknowledge_received_data(event.flow_controlled_length or 0, stream)
+                frames.receive_data(event.data or b"")
+        kinds += [json.loads(each.data)["type"] for each in frames.events() if isinstance(each, TextMessage)]
+    assert set(kinds) == {"chat.completion.chunk", "done"}
 
 
 def test_shutdown_with_live_sockets() -> None:
