@@ -13,7 +13,7 @@ import httpx
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
-from pyllama.client.errors import RetryableError, error_for
+from pyllama.client.errors import RetryableError, StreamGoneError, error_for
 from pyllama.client.retry import Retries, RetryPolicy
 from pyllama.client.socket import SocketResumption, socket_url
 from pyllama.client.sse import SseResumption
@@ -65,6 +65,7 @@ class ResumingStream:
             self._resumption = SseResumption(request, self.conversation_id, position or 0)
         else:
             self._resumption = SocketResumption(request, self.conversation_id, position)
+        self._cancelled = False
         self._chunks = self._iterate()
 
     @property
@@ -77,8 +78,11 @@ class ResumingStream:
         return self._chunks
 
     async def cancel(self) -> None:
-        """End the completion at the server, and forget the conversation there; idempotent."""
-        await self._chunks.aclose()
+        """End the completion at the server, and forget the conversation there; idempotent.
+
+        May be called from any task: an iteration that goes on then ends.
+        """
+        self._cancelled = True
         params = {"conv_id": self.conversation_id}
         response = await self._client.delete(
             self._base_url + "/v1/stream", params=params, headers=self._headers
@@ -114,6 +118,10 @@ class ResumingStream:
                     async for chunk in connection:
                         self._retries.note_progress()
                         yield chunk
+            except StreamGoneError:
+                if self._cancelled:
+                    return
+                raise
             except RetryableError as exc:
                 await anyio.sleep(self._retries.delay(exc, exc.retry_after))
             except (httpx.TransportError, WebSocketException, OSError, EOFError) as exc:

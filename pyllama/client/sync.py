@@ -13,7 +13,7 @@ import httpx
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 from websockets.sync.client import connect
 
-from pyllama.client.errors import RetryableError, error_for
+from pyllama.client.errors import RetryableError, StreamGoneError, error_for
 from pyllama.client.retry import Retries, RetryPolicy
 from pyllama.client.socket import SocketResumption, socket_url
 from pyllama.client.sse import SseResumption
@@ -47,6 +47,7 @@ class SyncResumingStream:
             self._resumption = SseResumption(request, self.conversation_id, position or 0)
         else:
             self._resumption = SocketResumption(request, self.conversation_id, position)
+        self._cancelled = False
         self._chunks = self._iterate()
 
     @property
@@ -59,8 +60,11 @@ class SyncResumingStream:
         return self._chunks
 
     def cancel(self) -> None:
-        """End the completion at the server, and forget the conversation there; idempotent."""
-        self._chunks.close()
+        """End the completion at the server, and forget the conversation there; idempotent.
+
+        May be called from any thread: an iteration that goes on then ends.
+        """
+        self._cancelled = True
         params = {"conv_id": self.conversation_id}
         response = self._client.delete(self._base_url + "/v1/stream", params=params, headers=self._headers)
         if response.status_code != 204:
@@ -94,6 +98,10 @@ class SyncResumingStream:
                     for chunk in connection:
                         self._retries.note_progress()
                         yield chunk
+            except StreamGoneError:
+                if self._cancelled:
+                    return
+                raise
             except RetryableError as exc:
                 time.sleep(self._retries.delay(exc, exc.retry_after))
             except (httpx.TransportError, WebSocketException, OSError, EOFError) as exc:

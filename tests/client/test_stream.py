@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any, Literal
 
@@ -133,6 +134,24 @@ async def test_cancel(server: LiveServer, over: Over) -> None:
     async with other:
         with pytest.raises(StreamGoneError):
             await anext(aiter(other))
+
+
+@pytest.mark.parametrize("over", ["sse", "socket"])
+async def test_cancel_from_another_task(server: LiveServer, over: Over) -> None:
+    async with ResumingStream(url_of(server), ENDLESS, over=over, api_key=KEY) as stream:
+        began = asyncio.Event()
+
+        async def read_on() -> int:
+            n = 0
+            async for _ in stream:
+                n += 1
+                began.set()
+            return n
+
+        reading = asyncio.create_task(read_on())
+        await began.wait()
+        await stream.cancel()
+        assert await reading > 0
 
 
 def test_cancel_without_a_loop(server: LiveServer) -> None:
