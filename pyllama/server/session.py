@@ -9,6 +9,7 @@ same offset get the same bytes object. Everything here is for the loop's thread.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -299,5 +300,6 @@ class SessionReader:
         self.offset = chunk.next_offset
         self.finished = chunk.finished
         if self.offset < chunk.end_offset:
-            self.watch.wake()  # there is more already
+            # There is more already; others get their turn before it.
+            asyncio.get_running_loop().call_soon(self.watch.wake)
         return chunk

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Sessions"]
 
 # Bytes of a session that are not in its ring: its objects, beside its id.
-_OVERHEAD = 2048
+_OVERHEAD = 4096
 
 
 class Sessions:

@@ -177,7 +177,11 @@ class ServerState:
         check_id(conversation_id)
         self.sessions.check_room(owner, conversation_id)
         stream = self.engine.submit(prepared, owner=owner)
-        session = self.sessions.open(owner, conversation_id, stream)
+        try:
+            session = self.sessions.open(owner, conversation_id, stream)
+        except BaseException:
+            stream.cancel()
+            raise
         self._completions[owner, stream.id] = session
         return session
 

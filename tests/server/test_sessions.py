@@ -119,6 +119,23 @@ async def test_a_crowd_is_woken_in_rounds() -> None:
         assert n_meanwhile < 100  # with one of them per event and reader it would be 30,000
 
 
+async def test_who_comes_late_needs_no_further_change() -> None:
+    async with store() as sessions:
+        session, stream = sessions.make()
+        stream.append(b"one")
+        readers = [session.attach()]
+        for text in (b"two", b"three"):
+            stream.append(text)
+            await turns()
+            readers.append(session.attach())
+        for reader in readers:
+            got = reader.read()
+            while len(got) < len(b"onetwothree"):
+                await asyncio.wait_for(reader.wait(), 20)
+                got += reader.read()
+            reader.close()
+
+
 async def test_a_backlog_comes_in_pieces_and_asks_for_no_wake() -> None:
     async with store() as sessions:
         session, stream = sessions.make()
