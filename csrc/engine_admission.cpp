@@ -49,8 +49,10 @@ slot * engine::choose_slot(const generation & next) {
     if (!next.followers().empty() && n_idle() < static_cast<size_t>(next.n_slots_needed())) {
         return nullptr;
     }
-    if (next.params().id_slot >= 0) {
-        slot & wanted = slots_[static_cast<size_t>(next.params().id_slot)];
+    const auto & shared = next.params().shared_slot;
+    const int32_t named = shared && *shared >= 0 ? *shared : next.params().id_slot;
+    if (named >= 0) {
+        slot & wanted = slots_[static_cast<size_t>(named)];
         return wanted.is_idle() ? &wanted : nullptr;
     }
     slot * oldest = nullptr;
@@ -98,13 +100,18 @@ bool engine::room_for(const generation & next) const {
 }
 
 void engine::assign(slot & target, std::unique_ptr<generation> next) {
+    const generation_params & params = next->params();
     const auto last = static_cast<int32_t>(next->tokens().size()) - 1;  // at least one token gives logits
-    const int32_t wanted = next->params().cache_prompt ? std::min(target.common_prefix(next->tokens()), last) : 0;
+    const int32_t most = std::min(last, params.n_reuse_most);
+    const int32_t wanted = params.cache_prompt ? std::min(target.common_prefix(next->tokens()), most) : 0;
     const int32_t kept = keep_prefix(decoder_->context(), target, wanted);
     if (kept < wanted) {
         metrics_.n_prefix_refused++;
     }
     metrics_.n_cached_tokens += static_cast<uint64_t>(kept);
+    if (params.shared_slot) {
+        *params.shared_slot = target.id;
+    }
     target.running = std::move(next);
     target.assigned = ++clock_;
     if (!target.running->started()) {

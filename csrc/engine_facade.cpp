@@ -5,6 +5,7 @@
 #include "build-info.h"
 #include "device_fit.h"
 #include "json.h"
+#include "prompt_decision.h"
 #include "prompt_embedding.h"
 #include "settings_json.h"
 
@@ -49,6 +50,10 @@ std::shared_ptr<engine> make_engine(const server_params & params, load_progress 
         throw;
     }
     check();
+    if (loaded->decisions() && loaded->decisions()->marks()) {
+        fitted.common.embedding = true;  // its answers are read from its outputs
+        fitted.common.pooling_type = LLAMA_POOLING_TYPE_NONE;
+    }
     return std::make_shared<engine>(std::move(loaded), fitted);
 }
 
@@ -72,6 +77,11 @@ std::shared_ptr<prepared_request> prepare_embeddings(engine & target, const std:
 
 std::shared_ptr<prepared_request> prepare_ranks(engine & target, const std::string & body) {
     return std::make_shared<prepared_request>(prepare_rerank(*target.shared_model(), body, target.embeddings()));
+}
+
+std::shared_ptr<prepared_request> prepare_decisions(engine & target, const std::string & body) {
+    return std::make_shared<prepared_request>(
+        prepare_decision(target.shared_model(), body, limits_of(target), target.embeddings()));
 }
 
 std::string answer_text(engine & target, text_request kind, const std::string & body) {

@@ -23,6 +23,8 @@ std::shared_ptr<prepared_request> prepare_fill(engine & target, const std::strin
 // prepare_embedding and prepare_rerank in the same way.
 std::shared_ptr<prepared_request> prepare_embeddings(engine & target, const std::string & body, dialect which);
 std::shared_ptr<prepared_request> prepare_ranks(engine & target, const std::string & body);
+// prepare_decision in the same way.
+std::shared_ptr<prepared_request> prepare_decisions(engine & target, const std::string & body);
 // Answers what needs the model's text side only: milliseconds.
 std::string answer_text(engine & target, text_request kind, const std::string & body);
 std::string content_type(const prepared_request & prepared);

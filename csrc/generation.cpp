@@ -62,6 +62,14 @@ void generation::sample(const float * row) {
     if (params_.n_predict == 0) {
         return;  // only the prompt was wanted, in the cache
     }
+    if (!params_.labels.empty()) {
+        sampled_ = params_.labels.front();
+        sampled_logprobs_ = std::make_unique<piece_logprobs>();
+        for (const llama_token label : params_.labels) {
+            sampled_logprobs_->top.push_back({label, row[label]});
+        }
+        return;
+    }
     try {
         sampled_ = sampler_.sample(row);
         if (params_.n_logprobs >= 0) {

@@ -18,6 +18,7 @@ generation_params params_beside(generation_params params, int32_t n) {
 
 generation_params params_of_prompt(generation_params params, const further_prompt & prompt) {
     params.reasoning.open = prompt.reasoning_open;
+    params.labels = prompt.labels;
     return params;
 }
 

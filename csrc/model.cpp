@@ -162,6 +162,7 @@ std::shared_ptr<model> model::load(common_params && params, bool vocab_only) {
     }
     loaded->read_vocab();
     loaded->read_templates();
+    loaded->decisions_ = decision_rules::read(loaded->handle_);
     loaded->name_ = own.model_alias.empty() ? own.model.get_name() : *own.model_alias.begin();
     return loaded;
 }

@@ -8,6 +8,7 @@
 
 #include "chat.h"
 #include "common.h"
+#include "decision.h"
 #include "llama.h"
 #include "reasoning_style.h"
 
@@ -35,6 +36,8 @@ class model {
     bool thinks() const { return thinks_; }
     // What the template writes at the end of a reasoning block.
     const reasoning_style & thinking_style() const { return thinking_style_; }
+    // How it answers typed questions; null for models that generate text only.
+    const std::shared_ptr<const decision_rules> & decisions() const { return decisions_; }
     // Bytes of the longest token: a text longer than n_ctx times this cannot fit.
     size_t max_token_bytes() const { return max_token_bytes_; }
     // Text of a token; control tokens only when `special`.
@@ -54,6 +57,7 @@ class model {
     std::string name_;
     bool thinks_ = false;
     reasoning_style thinking_style_;
+    std::shared_ptr<const decision_rules> decisions_;
 };
 
 }  // namespace pyllama

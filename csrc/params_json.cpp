@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <vector>
 
+#include "hf-cache.h"
 #include "json.h"
 
 namespace pyllama {
@@ -23,6 +24,11 @@ std::string params_json(const server_params & params) {
         {"threads_http", c.n_threads_http},
         {"model_path", c.model.path},
         {"model_source", c.model.get_name()},
+        {"model_url", c.model.url},
+        {"hf_repo", c.model.hf_repo},
+        {"hf_file", c.model.hf_file},
+        {"hf_token", c.hf_token},
+        {"offline", c.offline},
         {"model_alias", c.model_alias},
         {"model_tags", c.model_tags},
         {"n_parallel", c.n_parallel},
@@ -61,6 +67,15 @@ std::string params_json(const server_params & params) {
     return json.dump_safe();
 }
 
+std::string hub_json() {
+    const common_json json = {
+        {"endpoint", common_get_model_endpoint()},
+        {"hub_cache", hf_cache::get_cache_path()},
+        {"file_cache", fs_path_to_utf8(fs_get_cache_directory())},
+    };
+    return json.dump_safe();
+}
+
 std::string flags_json() {
     common_json list = common_json::array();
     for (const flag_facts & flag : known_flags()) {
@@ -75,8 +90,9 @@ std::string flags_json() {
 }
 
 void set_model_path(server_params & params, const std::string & path) {
+    const bool named = !params.common.model.get_name().empty();  // by a repository, for example
     params.common.model.path = path;
-    if (params.common.model_alias.empty()) {
+    if (params.common.model_alias.empty() && !named) {
         params.common.model_alias.insert(std::filesystem::path(path).stem().string());
     }
 }

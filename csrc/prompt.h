@@ -3,6 +3,8 @@
 // respect to the engine: it reads the model only.
 #pragma once
 
+#include <cstdint>
+#include <limits>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -23,8 +25,13 @@ struct generation_params {
     std::vector<std::string> template_stop;
     int32_t n_logprobs = -1;  // -1 = none wanted; otherwise how many alternatives per token (0-20)
     bool cache_prompt = true;
-    uint32_t seed_offset = 0;          // of several choices of a prompt, the nth has the seed plus n
-    int32_t id_slot = -1;              // a particular slot, or any
+    uint32_t seed_offset = 0;  // of several choices of a prompt, the nth has the seed plus n
+    int32_t id_slot = -1;      // a particular slot, or any
+    // Prompts that take turns in one slot: the one that the first of them got, -1 before. Engine thread.
+    std::shared_ptr<int32_t> shared_slot;
+    int32_t n_reuse_most = std::numeric_limits<int32_t>::max();  // tokens that may come from the cache
+    // A decision: the answer is the logits of these tokens behind the prompt. Empty for text.
+    llama_tokens labels;
     int64_t t_max_predict_ms = -1;     // a time limit on generation, -1 = none
     bool special = false;              // render control tokens too
     bool timings_per_token = false;    // each piece carries the timings up to it
@@ -53,6 +60,7 @@ struct embedding_results;
 struct further_prompt {
     llama_tokens tokens;
     bool reasoning_open = false;  // it ends inside a reasoning block
+    llama_tokens labels;          // instead of the first prompt's
 };
 
 struct prepared_request {

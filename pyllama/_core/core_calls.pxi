@@ -20,6 +20,7 @@ cdef extern from "server_params.h" namespace "pyllama" nogil:
 
 cdef extern from "params_json.h" namespace "pyllama" nogil:
     string c_params_json "pyllama::params_json"(const c_server_params & params) except +raise_captured
+    string c_hub_json "pyllama::hub_json"() except +raise_captured
     string c_flags_json "pyllama::flags_json"() except +raise_captured
     void c_set_model_path "pyllama::set_model_path"(c_server_params & params, const string & path)
 
@@ -147,6 +148,8 @@ cdef extern from "engine_facade.h" namespace "pyllama" nogil:
         c_engine & target, const string & body) except +raise_captured
     shared_ptr[c_prepared_request] c_prepare_embeddings "pyllama::prepare_embeddings"(
         c_engine & target, const string & body, c_dialect which) except +raise_captured
+    shared_ptr[c_prepared_request] c_prepare_decisions "pyllama::prepare_decisions"(
+        c_engine & target, const string & body) except +raise_captured
     shared_ptr[c_prepared_request] c_prepare_ranks "pyllama::prepare_ranks"(
         c_engine & target, const string & body) except +raise_captured
     string c_answer_text "pyllama::answer_text"(

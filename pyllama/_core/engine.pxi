@@ -193,6 +193,21 @@ cdef class Engine:
             made = c_prepare_ranks(deref(engine), text)
         return _prepared(made)
 
+    def prepare_decision(self, bytes body not None) -> Prepared:
+        """Validate and tokenise a decision request given as JSON: a state, and typed questions about it.
+
+        Raises UnsupportedError when the model is no decision model, InvalidRequestError naming the field,
+        ContextLengthError with both counts.
+        """
+        cdef string text = body
+        cdef shared_ptr[c_engine] engine
+        cdef shared_ptr[c_prepared_request] made
+        self.check()
+        engine = self.handle
+        with nogil:
+            made = c_prepare_decisions(deref(engine), text)
+        return _prepared(made)
+
     def answer_text(self, str kind not None, bytes body not None) -> bytes:
         """Answer what needs no slot: "tokenize", "detokenize", "apply_template" or "count_tokens".
 

@@ -41,6 +41,11 @@ cdef class ServerParams:
         return _json.loads(c_params_json(self.params))
 
 
+def hub_places() -> dict:
+    """Return the hub's ``endpoint`` and the folders ``hub_cache`` and ``file_cache`` of llama.cpp's tools."""
+    return _json.loads(c_hub_json())
+
+
 def known_flags() -> list:
     """Return every flag of ServerParams in the order of --help.
 

@@ -38,6 +38,7 @@ def run(args: list[str]) -> int:
 
 def _serve(args: list[str]) -> int:
     from pyllama._core import _llama
+    from pyllama.cli.fetch import fetch_model
     from pyllama.models import demo_model_path
     from pyllama.server.flags import check_tools, given_flags, inert_warning
     from pyllama.server.modelfile import check_model_file
@@ -54,8 +55,12 @@ def _serve(args: list[str]) -> int:
     warning = inert_warning(given)
     if warning is not None:
         print(f"pyllama-server: {warning}", file=sys.stderr, flush=True)
-    demo = not flags["model_path"] and not flags["model_source"]
-    if demo:
+    remote = fetch_model(flags)
+    demo = remote is None and not flags["model_path"] and not flags["model_source"]
+    if remote is not None:
+        params.set_model_path(remote)
+        flags = params.as_dict()
+    elif demo:
         params.set_model_path(demo_model_path())
         flags = params.as_dict()
     settings = Settings.from_flags(flags)

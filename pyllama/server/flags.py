@@ -37,6 +37,9 @@ ACTING = frozenset(
     --device --override-tensor --cpu-moe --n-cpu-moe --moe-cache-mib --n-cpu-ffn --gpu-layers
     --split-mode --tensor-split --main-gpu --fit --fit-target --fit-ctx
     --check-tensors --override-kv --op-offload --model --verbose --verbosity
+    --model-url --hf-repo --hf-file --hf-token --offline --embd-gemma-default
+    --fim-qwen-1.5b-default --fim-qwen-3b-default --fim-qwen-7b-default --fim-qwen-30b-default
+    --gpt-oss-20b-default --gpt-oss-120b-default --vision-gemma-4b-default --vision-gemma-12b-default
     --samplers --seed --sampler-seq --ignore-eos --temp --top-k --top-p --min-p --top-nsigma
     --xtc-probability --xtc-threshold --typical --repeat-last-n --repeat-penalty --presence-penalty
     --frequency-penalty --dry-multiplier --dry-base --dry-allowed-length --dry-penalty-last-n
@@ -117,13 +120,7 @@ INERT: Mapping[str, tuple[str, ...]] = {
     ),
     "slots are not saved yet": ("--slot-save-path",),
     "the server does not sleep yet": ("--sleep-idle-seconds",),
-    "models are not downloaded yet: give a file with --model": tuple(
-        """
-        --model-url --docker-repo --hf-repo --hf-file --hf-token --offline --embd-gemma-default
-        --fim-qwen-1.5b-default --fim-qwen-3b-default --fim-qwen-7b-default --fim-qwen-30b-default
-        --gpt-oss-20b-default --gpt-oss-120b-default --vision-gemma-4b-default --vision-gemma-12b-default
-        """.split()
-    ),
+    "there is no client for this registry: --hf-repo and --model-url have one": ("--docker-repo",),
     "the log is lines on stderr, which the shell can redirect": (
         "--log-disable",
         "--log-file",

@@ -140,6 +140,12 @@ class ServerState:
         """Turn the JSON of a rerank request into a prepared one, on a worker thread."""
         return await anyio.to_thread.run_sync(self.engine.prepare_rerank, body, limiter=self._prepare_limiter)
 
+    async def prepare_decision(self, body: bytes) -> _llama.Prepared:
+        """Turn the JSON of a decision request into a prepared one, on a worker thread."""
+        return await anyio.to_thread.run_sync(
+            self.engine.prepare_decision, body, limiter=self._prepare_limiter
+        )
+
     async def answer_text(self, kind: str, body: bytes) -> bytes:
         """Answer a request that needs no slot, on a worker thread."""
         return await anyio.to_thread.run_sync(

@@ -32,7 +32,7 @@ SOURCES = REPOSITORY / "vendor" / "llama.cpp" / "src"
 
 @dataclass(frozen=True)
 class Verdict:
-    """What differs from expected.txt; an empty one is a pass."""
+    """What differs from expected.txt. A line that is not true any more is told, and fails nothing."""
 
     regressions: tuple[str, ...]  # failed, and expected.txt does not name them
     stale: tuple[str, ...]  # named in expected.txt, and passed
@@ -40,8 +40,8 @@ class Verdict:
 
     @property
     def passed(self) -> bool:
-        """Whether expected.txt says exactly what happened."""
-        return not (self.regressions or self.stale or self.unknown)
+        """Whether every test passed that expected.txt does not name."""
+        return not self.regressions
 
 
 def read_expected(text: str) -> dict[str, str]:

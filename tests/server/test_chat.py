@@ -131,6 +131,14 @@ async def test_no_keep_alive_when_disabled_or_not_streaming() -> None:
             stream.finish()
 
 
+async def test_a_request_chooses_its_own_keep_alive() -> None:
+    async with serving(sse_ping_interval=30) as client:
+        call = client.chat(stream=True, sse_ping_interval=0.01)
+        stream = await client.stream_of(call)
+        await call.until(lambda call: call.body.count(b":\n\n") >= 2)
+        stream.finish()
+
+
 async def test_disconnect_while_the_body_is_awaited() -> None:
     async with serving() as client:
         call = client.call("POST", CHAT, {"content-length": "100"})

@@ -50,6 +50,13 @@ async def test_props_show_the_ui_settings() -> None:
     assert (props["ui"], props["ui_settings"]) == (False, {"theme": "dark"})
 
 
+async def test_tools_are_disabled() -> None:
+    async with serving(api_prefix="/llm") as client:
+        for path in ("/llm/tools", "/llm/cors-proxy"):
+            call = await client.get(path)
+            assert (call.status, call.json()["error"]["type"]) == (403, "feature_disabled")
+
+
 async def test_slots() -> None:
     async with serving() as client:
         call = await client.get("/slots")

@@ -100,6 +100,13 @@ ANSWERS: dict[str, Schema] = {
             }
         )
     ),
+    "Decisions": record(
+        {
+            "model": STRING,
+            "answers": {"type": "object"},
+            "usage": record({"input_tokens": _COUNT, "output_tokens": _COUNT}),
+        }
+    ),
     "Tokens": record(
         {"tokens": array(one_of(_COUNT, record({"id": _COUNT, "piece": one_of(STRING, array(_COUNT))})))}
     ),

@@ -115,6 +115,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         "post", "/v1/streams/lookup", "Say which conversations have a stream", "Streams", "StreamsRequest"
     ),
+    *_asking("/v1/systemone", "Answer typed questions about a state", "DecisionRequest", "Decisions"),
     *_asking("/tokenize", "Turn text into tokens", "TokenizeRequest", "Tokens"),
     *_asking("/detokenize", "Turn tokens into text", "DetokenizeRequest", "Text"),
     *_asking("/apply-template", "Turn a chat into a prompt", "ChatRequest", "Prompt"),
@@ -139,12 +140,18 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         "get", "/metrics", "Show Prometheus metrics", "", statuses=_UNSUPPORTED, media_type="text/plain"
     ),
+    *(
+        Operation(method, path, "Not enabled", "", statuses=(403,))
+        for path in ("/tools", "/cors-proxy")
+        for method in ("get", "post")
+    ),
     Operation("get", "/openapi.json", "Show this document", "OpenApi"),
 )
 
 _ERRORS = {
     400: "The request is wrong; the message names the field.",
     401: "The API key is missing or wrong.",
+    403: "The feature is not enabled.",
     404: "There is no such stream, or no longer.",
     408: "The body did not arrive in time.",
     413: "The body is larger than --max-body-bytes.",

@@ -118,6 +118,14 @@ _NATIVE: dict[str, Schema] = {
     "logprobs": integer(0, 128),
 }
 
+_QUESTION = one_of(
+    record(
+        {"type": choice("choice"), "instructions": ANY, "criteria": {"type": "object", "minProperties": 1}}
+    ),
+    record({"type": choice("score"), "instructions": ANY, "criteria": array(ANY, 2, 10)}),
+    record({"type": choice("noul"), "instructions": ANY}, {"criteria": nullable({"type": "object"})}),
+)
+
 REQUESTS: dict[str, Schema] = {
     "ChatRequest": record(
         {"messages": array(_MESSAGE, 1, 64)},
@@ -175,6 +183,12 @@ REQUESTS: dict[str, Schema] = {
         record({"query": STRING, "texts": array(STRING, 1, 16)}, {"return_text": BOOLEAN}),
     ),
     "StreamsRequest": record({"conversation_ids": array(STRING, most=64)}),
+    "DecisionRequest": record(
+        {
+            "state": ANY,
+            "questions": {"type": "object", "minProperties": 1, "additionalProperties": _QUESTION},
+        }
+    ),
     "TokenizeRequest": record(
         {"content": one_of(STRING, array(one_of(STRING, _TOKEN), most=64))},
         {"add_special": BOOLEAN, "parse_special": BOOLEAN, "with_pieces": BOOLEAN},
