@@ -143,7 +143,8 @@ class Session:
     ) -> SessionReader:
         """Return a new reader, from a byte offset on or from the event behind the one with the id ``after``.
 
-        ``numbered``: its read() adds id lines. ``replay``: it counts as one.
+        ``numbered``: its read() adds id lines, if the events are server-sent ones. ``replay``: it counts as
+        one.
 
         Raises:
             StreamGapError: The bytes there are gone.
@@ -165,6 +166,7 @@ class Session:
         self._counters.n_replays += replay
         if self._fanout is None:
             self._fanout = Fanout(self._chunks.clear)
+        numbered = numbered and self.stream.content_type == "text/event-stream"
         reader = SessionReader(self, offset, self._notifier, numbered=numbered)
         self._fanout.add(reader.watch)
         return reader

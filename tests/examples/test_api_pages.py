@@ -52,16 +52,20 @@ def ask(command: str, address: str) -> str:
     words = iter(shlex.split(command)[1:])
     body: bytes | None = None
     url = method = None
+    headers: dict[str, str] = {}
     for word in words:
         if word == "-d":
             body = next(words).encode()
+        elif word == "-H":
+            name, _, value = next(words).partition(": ")
+            headers[name] = value
         elif word == "-X":
             method = next(words)
         elif word != "-N":
             url = word.replace(ADDRESS, address)
     assert url is not None
     assert url.startswith(address), command
-    request = urllib.request.Request(url, body, method=method)
+    request = urllib.request.Request(url, body, headers, method=method)
     try:
         with urllib.request.urlopen(request, timeout=60) as response:
             return str(response.read().decode())
