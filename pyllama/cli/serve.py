@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import locale
+import logging
 import os
-import sys
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pyllama.errors import InvalidRequestError, ModelLoadError
+from pyllama.server.logs import LogOptions, announce, complain, set_up
 
 if TYPE_CHECKING:
     from pyllama._core import _llama
@@ -32,7 +33,7 @@ def run(args: list[str]) -> int:
     except _llama.CliExit as exc:
         return exc.code
     except (InvalidRequestError, ModelLoadError, OSError) as exc:
-        print(f"pyllama-server: {exc}", file=sys.stderr)
+        complain(str(exc))
         return 1
 
 
@@ -40,7 +41,7 @@ def _serve(args: list[str]) -> int:
     from pyllama._core import _llama
     from pyllama.cli.fetch import fetch_model
     from pyllama.models import demo_model_path
-    from pyllama.server.flags import check_tools, given_flags, inert_warning
+    from pyllama.server.flags import check_tools, given_flags, inert_warning, without_log_file
     from pyllama.server.modelfile import check_model_file
     from pyllama.server.serve import run_server
     from pyllama.server.settings import Settings
@@ -48,13 +49,18 @@ def _serve(args: list[str]) -> int:
 
     # Numbers in flags, templates and JSON have a point, whatever the environment's language.
     locale.setlocale(locale.LC_NUMERIC, "C")
-    given = list(given_flags(_llama.known_flags(), args, os.environ))
+    known = _llama.known_flags()
+    given = list(given_flags(known, args, os.environ))
     check_tools(given)
-    params = _llama.ServerParams(args)
+    os.environ.pop("LLAMA_ARG_LOG_FILE", None)
+    params = _llama.ServerParams(without_log_file(known, args))
     flags = params.as_dict()
+    log_options = LogOptions.from_flags(given)
+    if log_options is not None:
+        set_up(log_options, flags["verbosity"])
     warning = inert_warning(given)
     if warning is not None:
-        print(f"pyllama-server: {warning}", file=sys.stderr, flush=True)
+        complain(warning, logging.WARNING)
     remote = fetch_model(flags)
     demo = remote is None and not flags["model_path"] and not flags["model_source"]
     if remote is not None:
@@ -67,7 +73,7 @@ def _serve(args: list[str]) -> int:
     if settings.static_path and not Path(settings.static_path).is_dir():
         raise InvalidRequestError(f"--path {settings.static_path}: no such directory", param="--path")
     if demo:
-        print("no model given (-m FILE): serving the small demo model that comes with pyllama", flush=True)
+        announce("no model given (-m FILE): serving the small demo model that comes with pyllama")
     if settings.model_path:
         check_model_file(settings.model_path)
     sockets = bind_all(settings)
@@ -82,22 +88,21 @@ def _serve(args: list[str]) -> int:
 def _announcer(settings: Settings, *, debugging: bool) -> Callable[[list[str]], None]:
     prefix = settings.api_prefix
 
-    def announce(addresses: list[str]) -> None:
+    def announce_all(addresses: list[str]) -> None:
         from pyllama._core import _llama
 
         build = _llama.build_info()
         backends = ", ".join(build["backends"])
-        print(f"pyllama {version('pyllama-engine')}, llama.cpp {build['llama_cpp']}, backend {backends}")
+        announce(f"pyllama {version('pyllama-engine')}, llama.cpp {build['llama_cpp']}, backend {backends}")
         if debugging:
-            print(f"{build['configuration']} build: {build['flags']}", file=sys.stderr, flush=True)
+            complain(f"{build['configuration']} build: {build['flags']}", logging.DEBUG)
         for address in addresses:
-            print(f"pyllama-server is ready on {address}{prefix}")
+            announce(f"pyllama-server is ready on {address}{prefix}")
         url = next((address for address in addresses if address.startswith("http")), None)
         if url is not None:
             key = " -H 'Authorization: Bearer YOUR_KEY'" if settings.api_keys else ""
-            print("Try:")
-            print(f"  curl -N {url}{prefix}/v1/chat/completions{key} \\")
-            print('    -d \'{"messages":[{"role":"user","content":"What is 17 + 25?"}],"stream":true}\'')
-        sys.stdout.flush()
+            announce("Try:")
+            announce(f"  curl -N {url}{prefix}/v1/chat/completions{key} \\")
+            announce('    -d \'{"messages":[{"role":"user","content":"What is 17 + 25?"}],"stream":true}\'')
 
-    return announce
+    return announce_all

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -16,6 +14,7 @@ from pyllama.errors import EngineError, PyllamaError
 from pyllama.server import websocket
 from pyllama.server.errors import describe_exception
 from pyllama.server.gate import Gate
+from pyllama.server.logs import complain
 from pyllama.server.routes import all_routes
 from pyllama.server.state import ServerState
 from pyllama.server.unread import UnreadBody
@@ -39,6 +38,6 @@ def create_app(state: ServerState) -> ASGIApp:
 def _answer(_: Request, exc: Exception) -> Response:
     answer = describe_exception(exc)
     if isinstance(exc, EngineError):
-        print(f"pyllama-server: {exc}", file=sys.stderr, flush=True)
+        complain(str(exc))
     media_type = "application/json; charset=utf-8"
     return Response(answer.body(), answer.status, answer.headers, media_type)

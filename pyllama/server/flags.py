@@ -22,6 +22,7 @@ __all__ = [
     "given_flags",
     "inert_warning",
     "leading_name",
+    "without_log_file",
 ]
 
 # By the name that --help would show first among those that begin with two dashes; of pyllama's own, all act.
@@ -37,6 +38,7 @@ ACTING = frozenset(
     --device --override-tensor --cpu-moe --n-cpu-moe --moe-cache-mib --n-cpu-ffn --gpu-layers
     --split-mode --tensor-split --main-gpu --fit --fit-target --fit-ctx
     --check-tensors --override-kv --op-offload --model --verbose --verbosity
+    --log-disable --log-file --log-jsonl --log-colors --log-prefix --log-timestamps
     --model-url --hf-repo --hf-file --hf-token --offline --embd-gemma-default
     --fim-qwen-1.5b-default --fim-qwen-3b-default --fim-qwen-7b-default --fim-qwen-30b-default
     --gpt-oss-20b-default --gpt-oss-120b-default --vision-gemma-4b-default --vision-gemma-12b-default
@@ -121,14 +123,6 @@ INERT: Mapping[str, tuple[str, ...]] = {
     "slots are not saved yet": ("--slot-save-path",),
     "the server does not sleep yet": ("--sleep-idle-seconds",),
     "there is no client for this registry: --hf-repo and --model-url have one": ("--docker-repo",),
-    "the log is lines on stderr, which the shell can redirect": (
-        "--log-disable",
-        "--log-file",
-        "--log-jsonl",
-        "--log-colors",
-        "--log-prefix",
-        "--log-timestamps",
-    ),
     "there is no web UI in the package": ("--ui",),
     "sampling runs on the CPU": ("--backend-sampling",),
     "batching is always continuous": ("--no-cont-batching",),
@@ -151,7 +145,6 @@ _HARMLESS: Mapping[str, frozenset[str]] = {
     "--ctx-checkpoints": frozenset({"0"}),
     "--keep": frozenset({"0"}),
     "--sleep-idle-seconds": frozenset({"-1"}),
-    "--log-colors": frozenset({"off", "auto"}),
 }
 TOOLS = (
     "read_file",
@@ -196,6 +189,19 @@ def given_flags(
         if (known := by_name.get(name)) is not None:
             values = [next(rest, "") for _ in known["values"]]
             yield GivenFlag(arg, known, " ".join(values), name in known["negated"])
+
+
+def without_log_file(flags: Sequence[Mapping[str, Any]], args: Sequence[str]) -> list[str]:
+    """Return the arguments but ``--log-file``: llama-common would open it, too, and write over our lines."""
+    by_name = {name: flag for flag in flags for name in (*flag["names"], *flag["negated"])}
+    kept: list[str] = []
+    rest = iter(args)
+    for arg in rest:
+        known = by_name.get(arg.replace("_", "-") if arg.startswith("--") else arg)
+        values = [value for _ in known["values"] if (value := next(rest, None)) is not None] if known else []
+        if known is None or leading_name(known) != "--log-file" or not values:
+            kept += [arg, *values]
+    return kept
 
 
 def inert_warning(given: Iterable[GivenFlag]) -> str | None:

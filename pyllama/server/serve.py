@@ -27,6 +27,7 @@ from hypercorn.typing import Framework
 
 from pyllama.server.app import create_app
 from pyllama.server.connections import ServerLoop
+from pyllama.server.logs import complain
 from pyllama.server.settings import Settings
 from pyllama.server.sockets import describe
 from pyllama.server.state import ServerState
@@ -244,5 +245,5 @@ def run_server(
 
 
 def _say(message: str) -> int:
-    print(f"pyllama-server: {message}", file=sys.stderr, flush=True)
+    complain(message)
     return 1

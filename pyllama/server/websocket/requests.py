@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ import anyio
 from pyllama.errors import EngineBusyError, EngineUnavailableError, InvalidRequestError, PyllamaError
 from pyllama.server.control import answer_control
 from pyllama.server.errors import describe_exception, json_bytes
+from pyllama.server.logs import complain
 from pyllama.server.session import Session, SessionReader
 from pyllama.server.state import ServerState
 from pyllama.server.websocket.protocol import (
@@ -215,7 +215,7 @@ class Requests:
                 except PyllamaError as exc:
                     self._leave(request)
                     if describe_exception(exc).status == 500:
-                        print(f"pyllama-server: {exc}", file=sys.stderr, flush=True)
+                        complain(str(exc))
                     await self._socket.send(request.envelope.error(exc))
         except SocketClosedError:
             pass
