@@ -59,10 +59,12 @@ class EngineBase:
     ) -> Self:
         """Make an engine from llama-server's flags: ``Engine.from_flags("-m model.gguf -np 4")``.
 
-        Text is split as a shell would; without ``-m`` it is the bundled demo model.
+        Text is split as a shell would; without ``-m`` it is the bundled demo model. A model that ``-hf`` or
+        ``-mu`` names is downloaded here, unless it is in the cache; that takes its time, told on stderr.
 
         Raises:
             InvalidRequestError: A flag is unknown or its value is bad.
+            ModelLoadError: A model cannot be downloaded.
         """
         self = cls.__new__(cls)
         self._set_flags(shlex.split(flags) if isinstance(flags, str) else list(flags))
@@ -74,7 +76,13 @@ class EngineBase:
 
         self._params = _llama.ServerParams(argv)
         known = self._params.as_dict()
-        if not known["model_path"] and not known["model_source"]:
+        if known["hf_repo"] or known["model_url"]:
+            from pyllama.hub import fetch_model
+
+            path = fetch_model(known)
+            assert path is not None
+            self._params.set_model_path(path)
+        elif not known["model_path"] and not known["model_source"]:
             from pyllama.models import demo_model_path
 
             self._params.set_model_path(demo_model_path())

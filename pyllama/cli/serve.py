@@ -39,7 +39,7 @@ def run(args: list[str]) -> int:
 
 def _serve(args: list[str]) -> int:
     from pyllama._core import _llama
-    from pyllama.cli.fetch import fetch_model
+    from pyllama.hub.fetch import fetch_model
     from pyllama.models import demo_model_path
     from pyllama.server.flags import check_tools, given_flags, inert_warning, without_log_file
     from pyllama.server.modelfile import check_model_file

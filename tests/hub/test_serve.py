@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from stand_in import Hub
 
+from pyllama import SyncEngine
 from pyllama.models import demo_model_path
 
 
@@ -62,6 +63,24 @@ def test_what_the_hub_does_not_have_is_one_line(environment: dict[str, str]) -> 
         (line,) = errors.splitlines()
         assert name == ""
         assert line.startswith("pyllama-server: the hub answers 404")
+    finally:
+        hub.shutdown()
+        hub.server_close()
+
+
+def test_an_engine_in_process_takes_the_same_flags(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hub = Hub()
+    try:
+        hub.files = {"tiny.gguf": Path(demo_model_path()).read_bytes()}
+        places = {"endpoint": hub.url, "hub_cache": str(tmp_path), "file_cache": str(tmp_path)}
+        monkeypatch.setattr("pyllama._core._llama.hub_places", lambda: places)
+        flags = ["--threads", "1", "--ctx-size", "256", "--parallel", "1"]
+        for named in (["-hf", "user/model"], ["--model-url", hub.url + "tiny.gguf"]):
+            with SyncEngine.from_flags([*named, *flags]) as engine:
+                assert Path(engine.props()["model_path"]).name == "tiny.gguf"
+        assert "downloading tiny.gguf" in capsys.readouterr().err
     finally:
         hub.shutdown()
         hub.server_close()

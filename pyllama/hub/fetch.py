@@ -1,4 +1,4 @@
-"""Models that a flag names by a hub or a URL, for the commands."""
+"""Models that a flag names by a hub or a URL, with the download told on stderr."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def fetch_model(flags: Mapping[str, Any]) -> Path | None:
     if not flags["hf_repo"] and not flags["model_url"]:
         return None
     from pyllama._core import _llama
-    from pyllama.hub import resolve_model
+    from pyllama.hub.resolve import resolve_model
 
     places = _llama.hub_places()
     progress = Progress()
