@@ -173,6 +173,7 @@ async def test_unknown_streams() -> None:
             "type": "not_found_error",
         }
         assert await delete(client) == 204
+        assert await delete(client, "/v1/stream/a%0Ab%0A") == 204
         assert await lookup(client, ["c1"]) == []
 
 

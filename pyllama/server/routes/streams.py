@@ -6,6 +6,7 @@ import contextlib
 import json
 from typing import Any
 
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
@@ -26,13 +27,22 @@ _MAX_LOOKUP = 512 * 1024
 _MAX_IDS = 10_000
 
 
+class _AnyText(PathConvertor):
+    """The rest of a path, line feeds included, which Starlette's own convertor stops at."""
+
+    regex = r"[\s\S]*"
+
+
+register_url_convertor("any_text", _AnyText())
+
+
 def routes(state: ServerState) -> list[Route]:
     """Return the routes of streams."""
     prefix = state.settings.api_prefix
     stream = StreamEndpoint(state)
     return [
         Route(prefix + "/v1/stream", stream, methods=["GET", "DELETE"]),
-        Route(prefix + "/v1/stream/{conv_id:path}", stream, methods=["GET", "DELETE"]),
+        Route(prefix + "/v1/stream/{conv_id:any_text}", stream, methods=["GET", "DELETE"]),
         Route(prefix + "/v1/streams/lookup", LookupEndpoint(state), methods=["POST"]),
     ]
 
