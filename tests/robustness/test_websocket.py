@@ -172,6 +172,21 @@ def test_http_and_sockets_share_conversations(server: LiveServer) -> None:
         assert client.next()["error"]["code"] == 404
 
 
+def test_conversations_that_were_begun_over_http(server: LiveServer) -> None:
+    body = {"messages": QUESTION, "temperature": 0, "stream": True, "prompt": "x", "n_predict": 4}
+    for path, name in ((CHAT, "chat"), ("/completion", "native"), ("/v1/completions", "raw")):
+        headers = {"x-conversation-id": name}
+        assert server.request("POST", path, json.dumps(body).encode(), headers)[0] == 200
+    with Socket(server) as client:
+        client.say({"type": "resume", "conversation_id": "chat", "after": 1})
+        messages = client.until_end("chat")
+        assert [message["event_id"] for message in messages] == list(range(2, 2 + len(messages)))
+        assert messages[-1]["type"] == "done"
+        for name in ("native", "raw"):
+            client.say({"type": "resume", "conversation_id": name})
+            assert client.next()["error"]["message"] == "the conversation is no chat completion's"
+
+
 def test_foreign_conversations_and_requests(server: LiveServer) -> None:
     with Socket(server) as mine, Socket(server, key="other") as theirs:
         mine.create("r1", conversation_id="mine", **ENDLESS, reasoning_control=True)

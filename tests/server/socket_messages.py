@@ -8,7 +8,7 @@ from asgi import Client, Socket
 
 
 def event(text: str) -> bytes:
-    return b'data: {"choices":["%b"]}\n\n' % text.encode()
+    return b'data: {"choices":["%b"],"object":"chat.completion.chunk"}\n\n' % text.encode()
 
 
 DONE = b"data: [DONE]\n\n"
@@ -23,7 +23,7 @@ def resume(conversation_id: str, after: int | None = None, **more: Any) -> dict[
 
 
 def chunk(request_id: str, event_id: int, text: str) -> dict[str, Any]:
-    data = {"choices": [text]}
+    data = {"choices": [text], "object": "chat.completion.chunk"}
     return {"type": "chat.completion.chunk", "request_id": request_id, "event_id": event_id, "data": data}
 
 

@@ -37,6 +37,8 @@ __all__ = ["OpenAIProtocol"]
 _DATA = b"data: "
 _DONE = b"data: [DONE]\n\n"
 _ERROR = b'data: {"error":'
+# In every chunk, and in no text: there its quotes are escaped.
+_CHUNK = b'"object":"chat.completion.chunk"'
 # Of a message, not of the control in it.
 _OURS = ("type", "request_id")
 
@@ -112,6 +114,9 @@ class _Envelope:
                 messages.append(self._done + event_id + b"}")
             elif event.startswith(_ERROR):
                 messages.append(self._error + event_id + b"," + event[len(_DATA) + 1 : -2])
+            elif _CHUNK not in event:
+                # Begun over HTTP, at another endpoint.
+                raise InvalidRequestError("the conversation is no chat completion's", param="conversation_id")
             else:
                 messages.append(b"".join((self._chunk, event_id, b',"data":', event[len(_DATA) : -2], b"}")))
         return messages
