@@ -22,7 +22,7 @@ class Hub(http.server.ThreadingHTTPServer):
         self.listed: list[dict[str, Any]] | None = None
         self.cut_after: int | None = None
         self.elsewhere = ""  # where file downloads are redirected to
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
 
     @property
     def url(self) -> str:
