@@ -13,6 +13,7 @@ from typing import Any
 from live_server import CHAT, LiveServer
 
 DONE = b"data: [DONE]\n\n"
+_ERROR = b'data: {"error"'
 
 
 @dataclass(eq=False)
@@ -49,7 +50,7 @@ class Reader:
         """Read the rest."""
         while not self.ended:
             self.read(1 << 20)
-        self.client.close()
+        self.close()
         return self
 
     def drop(self, *, rudely: bool) -> None:
@@ -57,6 +58,10 @@ class Reader:
         self.dropped = True
         if rudely:
             self.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection, which the response holds open as well."""
         if self._response is not None:
             self._response.close()
         self.client.close()
@@ -69,7 +74,7 @@ class Reader:
             return found
         _, _, last = bytes(self.data).removesuffix(b"\n\n").rpartition(b"\n\n")
         last = last or bytes(self.data)
-        if not last.removeprefix(b"data: ").startswith(b'{"error"'):
+        if self.dropped or not last.removeprefix(b"data: ").startswith(b'{"error"'):
             return None
         return dict(json.loads(last.strip().removeprefix(b"data: "))["error"])
 
@@ -80,7 +85,13 @@ class Reader:
             return b""
         data = bytes(self.data)
         if self.error is not None:
-            data = data[: data.rindex(b'data: {"error"')]
+            return data[: data.rindex(_ERROR)]
+        begun = data[data.rfind(b"\n\n") + 2 :] if b"\n\n" in data else data
+        # Who left in the middle of an event may have left in the middle of an error.
+        if self.dropped and (_ERROR.startswith(begun) or begun.startswith(_ERROR)):
+            return data[: len(data) - len(begun)]
+        if self.dropped and data.rstrip(b"\n").rpartition(b"\n\n")[2].startswith(_ERROR):
+            return data[: data.rindex(_ERROR)]
         return data
 
     @property
@@ -100,10 +111,10 @@ def post_stream(server: LiveServer, name: bytes, **fields: Any) -> Reader:
     return Reader(server.connect(head + body), 0)
 
 
-def get_stream(server: LiveServer, target: str, start: int = 0, headers: bytes = b"") -> Reader:
-    """Ask for a stream again; its head is not awaited."""
-    head = f"GET {target} HTTP/1.1\r\nhost: x\r\n".encode() + headers + b"\r\n"
-    return Reader(server.connect(head), start)
+def get_stream(server: LiveServer, target: str, start: int = 0, *, slow: bool = False) -> Reader:
+    """Ask for a stream again; its head is not awaited. ``slow``: little goes out before the test reads it."""
+    head = f"GET {target} HTTP/1.1\r\nhost: x\r\n\r\n".encode()
+    return Reader(server.connect(head, receive_buffer=4096 if slow else None), start)
 
 
 def check_agreement(readers: list[Reader]) -> None:
@@ -131,3 +142,5 @@ def check_end(reader: Reader) -> None:
         assert not whole or DONE.endswith(whole[-len(DONE) :]), whole[-200:]
     else:
         assert error["type"] in {"stream_gap_error", "not_found_error", "unavailable_error"}, error
+        if error["type"] == "stream_gap_error":
+            assert error["first_lost"] == reader.start + len(reader.bytes_of_stream)

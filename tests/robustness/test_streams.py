@@ -21,6 +21,7 @@ from live_server import LiveServer, check_error, wait_until
 from stream_client import DONE, Reader, check_agreement, check_end, get_stream, post_stream
 
 EXAMPLES = int(os.environ.get("PYLLAMA_CHAOS_EXAMPLES", "12"))
+SEED = int(os.environ.get("PYLLAMA_CHAOS_SEED", "5"))
 # The ring is shorter than a long answer, so that readers are overtaken.
 FLAGS = ("--parallel", "2", "--ctx-size", "2048", "--stream-buffer", "16384", "--max-stream-bytes", "262144")
 NAMES = ("plain", "with/slashes/", "with space", "grüße-对话", "a::b/c:Q8_0", "x" * 10_000)
@@ -75,6 +76,13 @@ class Chaos:
     def post(self, name: str, n_tokens: int) -> None:
         self.readers.append((name, post_stream(self.server, name.encode(), max_tokens=n_tokens)))
 
+    def loud(self, name: str, n_tokens: int) -> None:
+        """A stream of megabytes, which overtakes whoever does not read."""
+        reader = post_stream(
+            self.server, name.encode(), max_tokens=5 * n_tokens, logprobs=True, top_logprobs=20
+        )
+        self.readers.append((name, reader))
+
     def race(self, name: str, n_tokens: int) -> None:
         threads = [threading.Thread(target=self.post, args=(name, n_tokens)) for _ in range(2)]
         for thread in threads:
@@ -82,8 +90,9 @@ class Chaos:
         for thread in threads:
             thread.join()
 
-    def attach(self, name: str, offset: int, in_path: bool) -> None:
-        reader = get_stream(self.server, target(name, f"from={offset}", in_path=in_path), offset).open()
+    def attach(self, name: str, offset: int, in_path: bool, slow: bool = False) -> None:
+        where = target(name, f"from={offset}", in_path=in_path)
+        reader = get_stream(self.server, where, offset, slow=slow).open()
         if reader.status == 200:
             self.readers.append((name, reader))
         else:
@@ -143,20 +152,30 @@ class Chaos:
 _name = st.sampled_from(NAMES[:3])
 _number = st.integers(0, 7)
 _few_bytes = st.integers(0, 3000)
+_offset = st.one_of(st.just(0), _few_bytes, st.just(2**64 - 1))
+_POST = st.tuples(st.just("post"), st.sampled_from(NAMES), st.integers(1, 200))
+_DROP = st.tuples(st.just("drop"), _number, _few_bytes, st.booleans())
+_RESUME = st.tuples(st.just("resume"), _number, st.booleans())
 _STEPS = st.one_of(
-    st.tuples(st.just("post"), st.sampled_from(NAMES), st.integers(1, 200)),
+    _POST,
+    _POST,
+    st.tuples(st.just("loud"), _name, st.integers(1, 200)),
     st.tuples(st.just("race"), _name, st.integers(1, 60)),
-    st.tuples(st.just("attach"), _name, st.one_of(st.just(0), _few_bytes, st.just(2**64 - 1)), st.booleans()),
+    st.tuples(st.just("attach"), _name, _offset, st.booleans(), st.booleans()),
+    st.tuples(st.just("attach"), _name, st.just(0), st.booleans(), st.booleans()),
     st.tuples(st.just("read"), _number, _few_bytes),
-    st.tuples(st.just("drop"), _number, _few_bytes, st.booleans()),
-    st.tuples(st.just("resume"), _number, st.booleans()),
+    _DROP,
+    _DROP,
+    _RESUME,
+    _RESUME,
+    _RESUME,
     st.tuples(st.just("delete"), _name),
     st.tuples(st.just("bad"), _name, st.sampled_from(BAD_OFFSETS)),
 )
 
 
 def test_whatever_clients_do_every_stream_is_contiguous(server: LiveServer) -> None:
-    @seed(5)
+    @seed(SEED)
     @settings(
         max_examples=EXAMPLES,
         deadline=None,
@@ -164,7 +183,7 @@ def test_whatever_clients_do_every_stream_is_contiguous(server: LiveServer) -> N
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    @given(steps=st.lists(_STEPS, min_size=5, max_size=25))
+    @given(steps=st.lists(_STEPS, min_size=20, max_size=50))
     def holds(steps: list[tuple[Any, ...]]) -> None:
         chaos = Chaos(server)
         for step in steps:
@@ -195,11 +214,17 @@ def test_a_client_that_drops_at_every_event_has_the_whole_stream(server: LiveSer
     assert whole.data.count(b'"finish_reason":"length"') == 1
 
 
-def test_dropped_while_it_waits_for_a_slot(server: LiveServer) -> None:
+def occupy(server: LiveServer) -> list[Reader]:
+    """Take both slots, for two conversations."""
     busy = []
     for name in NAMES[:2]:
         busy.append(post_stream(server, name.encode(), max_tokens=1500))
         busy[-1].read(1)
+    return busy
+
+
+def test_dropped_while_it_waits_for_a_slot(server: LiveServer) -> None:
+    busy = occupy(server)
     queued = post_stream(server, NAMES[2].encode(), max_tokens=4)
     wait_until("it is there", lambda: NAMES[2] in lookup(server, NAMES[2]))
     queued.drop(rudely=True)
@@ -219,6 +244,26 @@ def test_a_reader_that_is_overtaken_is_told(server: LiveServer) -> None:
     status, body = server.request("GET", target(name))
     assert check_error(status, json.loads(body)) == "Stream offset lost, please restart"
     assert server.metric("pyllama:session_gaps_total") >= 1
+
+
+def test_a_reader_that_stops_reading_is_told_what_it_lost(server: LiveServer) -> None:
+    busy = occupy(server)
+    name = NAMES[2]
+    writer = post_stream(server, name.encode(), max_tokens=1500, logprobs=True, top_logprobs=20)
+    wait_until("it is there", lambda: name in lookup(server, name))
+    slow = get_stream(server, target(name), slow=True).open()
+    assert slow.status == 200
+    for reader, taken in zip(busy, NAMES, strict=False):
+        delete(server, taken)
+        reader.read_to_end()
+    writer.read_to_end()
+    wait_until("it has ended", lambda: lookup(server, name)[name]["is_done"])
+    slow.read_to_end()
+    assert slow.error is not None
+    assert slow.error["type"] == "stream_gap_error"
+    for reader in (writer, slow):
+        check_end(reader)
+    check_agreement([writer, slow])
 
 
 def test_control_finds_a_completion_whose_client_is_gone(server: LiveServer) -> None:
