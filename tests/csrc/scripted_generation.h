@@ -61,8 +61,8 @@ class scripted {
         prepared.tokens = tokens_of("<|im_start|>");
         prepared.params = std::move(params);
         prepared.writer = std::make_unique<recorder>(said_);
-        running = std::make_unique<pyllama::generation>(demo_model(), std::move(prepared),
-                                                        pyllama::stream_limits{}, n_ctx);
+        running =
+            std::make_unique<pyllama::generation>(demo_model(), std::move(prepared), pyllama::stream_limits{}, n_ctx);
     }
 
     // True while the generation goes on.
