@@ -56,6 +56,22 @@ TEST(an_end_waits_for_the_rest_of_a_character) {
     CHECK_EQ(it.end().text, "<think>\xE2\x82\xAC\n</think>\n\n");
 }
 
+TEST(a_character_that_never_ends_is_not_waited_for_and_not_told) {
+    scripted it(greedy(), {-1, ""});
+    const llama_token begun = tokens_of("\xE2\x82\xAC")[0];
+    it.say("<think>");
+    it.say(begun);
+    it.ask();
+    for (int i = 0; i < reasoning_budget::n_wait_max; ++i) {
+        CHECK(it.told.empty());
+        it.say(begun);
+    }
+    CHECK_EQ(it.told.size(), 1u);
+    CHECK(it.told[0].outcome == force_outcome::applied);
+    const std::string text = it.end().text;
+    CHECK_EQ(std::count(text.begin(), text.end(), '\xE2'), reasoning_budget::n_wait_max);
+}
+
 TEST(a_budget_waits_for_the_rest_of_a_character) {
     scripted it(greedy(), {2, ""});
     it.say("<think>");

@@ -129,6 +129,19 @@ TEST(a_grammar_that_refuses_the_end_is_told_and_nothing_breaks) {
     CHECK_EQ(it.end().text, "<think>II</think>4");
 }
 
+TEST(an_end_that_was_refused_does_not_come_later) {
+    scripted it(with_grammar("root ::= \"<think>\" \"II\" [I]* \"</think>\" [0-9]+"), {-1, ""});
+    it.say("<think>");
+    it.say("I");
+    it.ask();
+    CHECK(it.told[0].outcome == force_outcome::refused);
+    it.say("I");
+    CHECK(it.running->reasons());
+    CHECK_EQ(it.told.size(), 1u);
+    it.ask();
+    CHECK(it.told[1].outcome == force_outcome::applied);
+}
+
 TEST(a_grammar_that_refuses_the_message_half_way_is_as_it_was) {
     scripted it(with_grammar("root ::= \"<think>\" [a-zA-Z]* \"</think>\" [0-9]+"), {-1, "No!"});
     it.say("<think>");
