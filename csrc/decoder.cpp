@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "checkpoint.h"
+#include "context_shift.h"
 #include "errors.h"
 
 namespace pyllama {
@@ -24,7 +26,7 @@ uint32_t embedding_step(const model & model, const llama_context_params & option
 
 }  // namespace
 
-decoder::decoder(const model & model, const common_params & params) {
+decoder::decoder(const model & model, const common_params & params) : params_(model.params()) {
     auto options = common_context_params_to_llama(params);
     // One row of logits per slot and step is all that is ever asked for; more would reserve n_vocab floats each.
     options.n_outputs_max = static_cast<uint32_t>(std::max(1, params.n_parallel));
@@ -53,8 +55,22 @@ decoder::decoder(const model & model, const common_params & params) {
     unified_ = params.kv_unified || params.n_parallel == 1;
     alternate_ = !unified_ || llama_model_is_recurrent(model.handle()) || llama_model_is_hybrid(model.handle());
     can_copy_ = !unified_ || params.swa_full || llama_model_n_swa(model.handle()) == 0;
+    if (has_memory()) {
+        const bool movable = can_shift(context_.get(), params);
+        shifts_ = params.ctx_shift && movable;
+        moves_chunks_ = movable && !has_states(context_.get());
+        n_checkpoints_ = needs_checkpoints(context_.get(), params.swa_full) ? params.n_ctx_checkpoints : 0;
+    }
+    apply_control_vectors(context_.get(), params);
     if (params.warmup) {
         warm_up(model);
+    }
+}
+
+void decoder::use(const lora_set & set) {
+    if (!same_set(lora_, set)) {
+        apply_lora(context_.get(), params_, set);
+        lora_ = set;
     }
 }
 
@@ -110,6 +126,7 @@ decode_status decoder::process() {
 
 decode_status decoder::decode(const std::vector<chunk> & plan) {
     put_out(false);
+    use(plan.front().target->running->params().lora);
     rows_.assign(plan.size(), nullptr);
     std::vector<int32_t> outputs(plan.size(), -1);
     llama_batch_ext_clear(batch_.get());

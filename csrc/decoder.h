@@ -34,12 +34,21 @@ class decoder {
     bool alternate() const { return alternate_; }  // see schedule_limits
     // Whether sequences may be copied. Shared cells of a sliding window are never used again, and it has few.
     bool can_copy() const { return can_copy_; }
+    // Whether a full context drops tokens and goes on: --context-shift, where the memory can.
+    bool shifts() const { return shifts_; }
+    // Whether chunks of a cached prompt may be moved (n_cache_reuse).
+    bool moves_chunks() const { return moves_chunks_; }
+    // How many checkpoints a slot keeps; 0 where the memory can be rolled back without.
+    int32_t n_checkpoints() const { return n_checkpoints_; }
     int32_t n_threads() const { return n_threads_; }
 
-    // Decodes the chunks of one step, at most n_ubatch tokens. Afterwards row(i) is valid for each chunk that
-    // wants logits, until the next call.
+    // Decodes the chunks of one step, at most n_ubatch tokens of slots with the same LoRA set. Afterwards row(i) is
+    // valid for each chunk that wants logits, until the next call.
     virtual decode_status decode(const std::vector<chunk> & plan);
     const float * row(size_t chunk_index) const { return rows_[chunk_index]; }
+
+    // Sets the LoRA adapters of the steps that follow.
+    void use(const lora_set & set);
 
     // Makes embeddings of whole inputs: at most n_ubatch tokens, or a single input that may be split. The sequences
     // must be empty, and are empty again afterwards.
@@ -56,6 +65,8 @@ class decoder {
     decode_status embed_split(const embedding_part & part);
     void take_rows(std::vector<embedding_part> & parts) const;
 
+    const common_params & params_;  // the model's
+    lora_set lora_;                 // what is set on the context
     // Destroyed in reverse: the context before the thread pools that it uses.
     common_threadpools threadpools_;
     llama_context_ptr context_;
@@ -69,6 +80,9 @@ class decoder {
     bool unified_ = false;
     bool alternate_ = false;
     bool can_copy_ = true;
+    bool shifts_ = false;
+    bool moves_chunks_ = false;
+    int32_t n_checkpoints_ = 0;
 };
 
 }  // namespace pyllama

@@ -8,6 +8,7 @@
 
 #include "generation.h"
 #include "llama.h"
+#include "lora.h"
 #include "prompt.h"
 
 namespace pyllama {
@@ -48,6 +49,7 @@ struct embedding_task {
     std::shared_ptr<embedding_results> results;
     std::shared_ptr<channel> output;
     std::shared_ptr<generation_control> control;
+    lora_set lora;
     size_t n_done = 0;  // inputs, in order
 };
 

@@ -4,6 +4,8 @@
 #include <exception>
 #include <utility>
 
+#include "log_sink.h"
+
 namespace pyllama {
 
 namespace {
@@ -11,10 +13,17 @@ namespace {
 // The chat and grammar code of llama.cpp recurses, and std::regex with it: reserved, not used, memory.
 constexpr size_t engine_stack_bytes = 256u * 1024 * 1024;
 
+// Tokens of a prompt behind its last checkpoint: what a template ends a prompt with, and the next prompt has otherwise.
+constexpr int32_t behind_last_checkpoint = 4;
+
 }  // namespace
 
 engine::engine(std::shared_ptr<const model> model, const server_params & params, decoder_factory make_decoder)
-    : model_(std::move(model)), params_(params), make_decoder_(std::move(make_decoder)) {
+    : params_(params),
+      make_decoder_(std::move(make_decoder)),
+      model_(std::move(model)),
+      lora_(initial_lora(model_->params())),
+      prompts_(params_.common.cache_ram_mib) {
     std::promise<void> ready;
     auto is_ready = ready.get_future();
     if (params_.max_paused < 0) {
@@ -47,6 +56,7 @@ void engine::shutdown(const std::string & message) {
         commands_.push_back([this, message] { fail_all(error(error_kind::unavailable, message)); });
     }
     wake_.notify_one();
+    awake_.notify_all();
 }
 
 void engine::close() {
@@ -54,6 +64,7 @@ void engine::close() {
         return;
     }
     shutdown("the engine is closed");
+    wake_progress_.stop = true;
     {
         const std::lock_guard<std::mutex> lock(mutex_);
         stopping_ = true;
@@ -71,6 +82,7 @@ std::vector<slot_info> engine::slots() {
         if (stopping_) {
             throw error(error_kind::closed, "the engine is closed");
         }
+        wake_wanted_ = true;
         commands_.push_back([this, answer] {
             std::vector<slot_info> infos;
             for (const slot & each : slots_) {
@@ -86,8 +98,7 @@ std::vector<slot_info> engine::slots() {
 // The engine thread's whole life. Nothing may leave it as an exception.
 void engine::run(std::promise<void> & ready) {
     try {
-        decoder_ =
-            make_decoder_ ? make_decoder_(*model_, params_.common) : std::make_unique<decoder>(*model_, params_.common);
+        make_context(*model_);
         make_slots();
     } catch (...) {
         decoder_.reset();
@@ -97,7 +108,9 @@ void engine::run(std::promise<void> & ready) {
     ready.set_value();
     while (wait_for_work()) {
         try {
-            step();
+            if (!sleeping() || wake_up()) {
+                step();
+            }
         } catch (const std::exception & reason) {
             recover(error(error_kind::engine, std::string("the engine failed: ") + reason.what()));
         } catch (...) {
@@ -111,11 +124,30 @@ void engine::run(std::promise<void> & ready) {
     decoder_.reset();
 }
 
+void engine::make_context(const model & source) {
+    decoder_ =
+        make_decoder_ ? make_decoder_(source, params_.common) : std::make_unique<decoder>(source, params_.common);
+    schedule_limits limits;
+    limits.n_ubatch = decoder_->n_ubatch();
+    limits.alternate = decoder_->alternate();
+    limits.lora = !source.params().lora_adapters.empty();
+    limits.n_last = decoder_->n_checkpoints() > 0 ? behind_last_checkpoint : 0;
+    scheduler_ = std::make_unique<scheduler>(limits);
+}
+
 void engine::make_slots() {
-    scheduler_ = std::make_unique<scheduler>(schedule_limits{decoder_->n_ubatch(), decoder_->alternate()});
+    if (params_.common.ctx_shift && decoder_->has_memory() && !decoder_->shifts()) {
+        log_text(log_level::warn, "--context-shift is not supported by this model's memory: it is off");
+    }
+    if (params_.common.cache_idle_slots && decoder_->unified() && prompts_.enabled()) {
+        log_text(log_level::debug, "idle slots go to the prompt cache __TEST_TAG_CACHE_IDLE_SLOTS_ENABLED__");
+    }
+    identity_ = state_identity(*model_);
+    plain_attention_ = decoder_->has_memory() && has_plain_attention(decoder_->context());
     n_ctx_slot_ = decoder_->n_ctx_slot();
     embedding_limits_ = decoder_->embeddings();
     generates_ = decoder_->has_memory();
+    shifts_ = decoder_->shifts();
     slots_.resize(static_cast<size_t>(n_slots()));
     for (size_t i = 0; i < slots_.size(); ++i) {
         slots_[i].id = static_cast<int32_t>(i);
@@ -128,9 +160,12 @@ void engine::make_slots() {
 // After an exception in a step nobody knows which tokens the sequences hold.
 void engine::recover(const error & reason) {
     fail_all(reason);
+    if (!decoder_) {
+        return;
+    }
     llama_memory_clear(llama_get_memory(decoder_->context()), true);
     for (slot & each : slots_) {
-        each.cached.clear();
+        clear_cache(decoder_->context(), each);
     }
 }
 
@@ -139,15 +174,25 @@ bool engine::wait_for_work() {
     std::unique_lock<std::mutex> lock(mutex_);
     if (resting_) {
         const auto called = [this] {
-            return stopping_ || poked_ || !commands_.empty() || !submitted_.empty() || !submitted_embeddings_.empty();
+            // Asleep, only work counts: a request that was cancelled has ended by then.
+            return stopping_ || wake_wanted_ || !commands_.empty() || !submitted_.empty() ||
+                   !submitted_embeddings_.empty() || (sleeping() ? !slot_tasks_.empty() : poked_);
         };
         if (const auto limit = next_pause_end()) {
             wake_.wait_until(lock, *limit, called);
+        } else if (const auto bedtime = sleep_time()) {
+            if (!wake_.wait_until(lock, *bedtime, called) && generation::clock::now() >= *sleep_time()) {
+                lock.unlock();
+                fall_asleep();
+                lock.lock();
+                wake_.wait(lock, called);
+            }
         } else {
             wake_.wait(lock, called);
         }
     }
     poked_ = false;
+    wake_wanted_ = wake_wanted_ && sleeping();
     return !stopping_ || !commands_.empty();
 }
 
@@ -155,6 +200,7 @@ void engine::step() {
     drain();
     apply_controls();
     drop_ended();
+    run_slot_tasks();
     const bool may_embed = !embeddings_.empty() && !embedded_last_;
     embedded_last_ = may_embed && embed();
     if (embedded_last_) {
@@ -162,6 +208,7 @@ void engine::step() {
         return;
     }
     admit();
+    shift_full_contexts();
     count_running();
     const std::vector<chunk> plan = scheduler_->next(slots_);
     // A long prefill's start is told before its first chunk. Where the step brings tokens anyway, one wake-up

@@ -1,13 +1,14 @@
 // The engine: one thread that owns the llama_context and the slots, one that renders, and the queue between
-// callers and them. Public methods may be called from any thread and do not wait for a step, except slots()
-// and close().
+// callers and them. Public methods may be called from any thread and do not wait for a step, except slots(),
+// shared_model(), the actions on slots and close().
 //
 // A step, on the engine thread:
-//   drain submissions -> apply controls -> drop ended -> admit queued requests to idle slots ->
-//   schedule one ubatch -> decode -> fork a leader whose prompt is done -> sample every slot that got logits ->
-//   advance -> tell the renderer once
+//   drain submissions -> apply controls -> drop ended -> act on idle slots -> admit queued requests to idle slots ->
+//   shift full contexts -> schedule one ubatch -> decode -> fork a leader whose prompt is done -> sample every slot
+//   that got logits -> advance -> tell the renderer once
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <functional>
@@ -21,12 +22,16 @@
 #include "decoder.h"
 #include "embedding.h"
 #include "generation.h"
+#include "load_progress.h"
+#include "lora.h"
 #include "metrics.h"
 #include "model.h"
+#include "prompt_cache.h"
 #include "renderer.h"
 #include "scheduler.h"
 #include "server_params.h"
 #include "slot.h"
+#include "slot_file.h"
 #include "slot_info.h"
 #include "thread.h"
 
@@ -38,6 +43,19 @@ struct submitted {
     std::shared_ptr<stream_session> session;
     std::shared_ptr<generation_control> control;               // of the first choice
     std::vector<std::shared_ptr<generation_control>> choices;  // of all, in order
+};
+
+// JSON objects of what never changes: /props and the model's entry in /models.
+struct model_facts {
+    std::string props;
+    std::string info;
+};
+
+// What an action on a slot did.
+struct slot_action_result {
+    int32_t n_tokens = 0;
+    uint64_t n_bytes = 0;
+    double ms = 0;
 };
 
 class engine {
@@ -74,10 +92,37 @@ class engine {
     int32_t n_ctx_slot() const { return n_ctx_slot_; }
     const embedding_limits & embeddings() const { return embedding_limits_; }
     int32_t n_slots() const { return params_.common.n_parallel; }
-    const std::shared_ptr<const model> & shared_model() const { return model_; }
+    const server_params & params() const { return params_; }
+
+    // The model. Wakes a sleeping engine and waits until it is there: seconds. Throws error(unavailable): after
+    // shutdown(), or when it cannot be loaded again.
+    std::shared_ptr<const model> shared_model();
+    // The same, but null while the engine sleeps.
+    std::shared_ptr<const model> awake_model() const;
+    // What callers show of the model while it is away; set once, before the first caller.
+    void keep_facts(model_facts facts) { facts_ = std::move(facts); }
+    const model_facts & facts() const { return facts_; }
+    bool sleeping() const { return sleeping_.load(std::memory_order_relaxed); }
+
+    // The LoRA scales of requests that name none; they hold for what is submitted from now on.
+    lora_set lora() const;
+    void set_lora(lora_set set);
+
+    // Saves an idle slot's sequence below --slot-save-path, restores it from there, or empties it. Waits until the slot
+    // is idle. Throws error: unsupported without that flag, invalid_request, busy when too many wait, unavailable.
+    slot_action_result save_slot(int32_t id, const std::string & filename);
+    slot_action_result restore_slot(int32_t id, const std::string & filename);
+    slot_action_result erase_slot(int32_t id);
 
   private:
     using command = std::function<void()>;
+
+    // What waits for a slot to be idle.
+    struct slot_task {
+        int32_t id;
+        std::function<void(slot &)> run;
+        std::function<void(const error &)> fail;
+    };
 
     // A slot that got logits in this step.
     struct ready_slot {
@@ -94,6 +139,7 @@ class engine {
     // engine.cpp: the thread
     void run(std::promise<void> & ready);
     void make_slots();
+    void make_context(const model & source);
     bool wait_for_work();
     void step();
     void drain();
@@ -105,6 +151,26 @@ class engine {
     void enter_queue(size_t n);
     void left_queue(size_t n);
     void poke();
+
+    // engine_slots.cpp: what is done to idle slots
+    void check_slot(int32_t id) const;
+    void when_idle(int32_t id, std::function<void(slot &)> run);
+    void run_slot_tasks();
+    void fail_slot_tasks(const error & reason);
+    void restore(slot & target, std::vector<uint8_t> & file, slot_file_contents & contents);
+
+    // engine_sleep.cpp: without work for long, the engine gives model and memory away
+    bool idle() const;
+    std::optional<generation::clock::time_point> sleep_time() const;
+    void fall_asleep();
+    bool wake_up();
+
+    // engine_cache.cpp: what the slots hold besides what runs
+    void recall(slot & target, const generation & next);
+    void put_away(slot & target);
+    void put_idle_away(const slot & except);
+    void note_checkpoint(slot & target);
+    void shift_full_contexts();
 
     // engine_ends.cpp: how requests end
     void drop_ended();
@@ -189,7 +255,6 @@ class engine {
     void fork(slot & leader, const float * row, std::vector<ready_slot> & ready);
     void take_row(slot & target, const float * row, std::vector<ready_slot> & ready);
 
-    std::shared_ptr<const model> model_;
     server_params params_;
     std::shared_ptr<byte_budget> stream_budget_ =
         std::make_shared<byte_budget>(static_cast<size_t>(params_.max_stream_bytes));
@@ -198,11 +263,26 @@ class engine {
     renderer renderer_;
     int32_t n_ctx_slot_ = 0;
     bool generates_ = true;  // false for encoders
+    bool shifts_ = false;
+    uint64_t identity_ = 0;  // of what slots are saved with
+    bool plain_attention_ = false;
+    model_facts facts_;
     embedding_limits embedding_limits_;
 
+    std::atomic<bool> sleeping_{false};
+    load_progress wake_progress_;
+
     // Shared with callers, under mutex_.
-    std::mutex mutex_;
+    mutable std::mutex mutex_;
     std::condition_variable wake_;
+    std::condition_variable awake_;       // shared_model() waits for it
+    std::shared_ptr<const model> model_;  // null while the engine sleeps; the engine thread alone changes it
+    lora_set lora_;
+    std::vector<slot_task> slot_tasks_;
+    bool wake_wanted_ = false;
+    uint64_t n_failed_wakes_ = 0;
+    std::optional<error> wake_failure_;  // of the last one
+    generation::clock::time_point last_used_ = generation::clock::now();
     std::deque<command> commands_;
     std::deque<std::unique_ptr<generation>> submitted_;
     std::deque<std::unique_ptr<embedding_task>> submitted_embeddings_;
@@ -217,6 +297,8 @@ class engine {
     std::unique_ptr<decoder> decoder_;
     std::unique_ptr<scheduler> scheduler_;
     std::vector<slot> slots_;
+    prompt_cache prompts_;
+    std::weak_ptr<const model> last_model_;  // before the sleep: somebody may hold it still
     std::deque<queued_request> queue_;
     std::deque<std::unique_ptr<embedding_task>> embeddings_;
     bool embedded_last_ = false;  // the step before this one made embeddings

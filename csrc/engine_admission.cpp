@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "context_shift.h"
 #include "engine.h"
 
 namespace pyllama {
@@ -65,9 +66,9 @@ slot * engine::choose_slot(const generation & next) {
         if (oldest == nullptr || each.last_used < oldest->last_used) {
             oldest = &each;
         }
-        const int32_t shared = next.params().cache_prompt ? each.common_prefix(next.tokens()) : 0;
-        if (shared > longest) {
-            longest = shared;
+        const int32_t n_shared = each.usable_prefix(next);
+        if (n_shared > longest) {
+            longest = n_shared;
             closest = &each;
         }
     }
@@ -102,12 +103,20 @@ bool engine::room_for(const generation & next) const {
 void engine::assign(slot & target, std::unique_ptr<generation> next) {
     const generation_params & params = next->params();
     const auto last = static_cast<int32_t>(next->tokens().size()) - 1;  // at least one token gives logits
-    const int32_t most = std::min(last, params.n_reuse_most);
-    const int32_t wanted = params.cache_prompt ? std::min(target.common_prefix(next->tokens()), most) : 0;
-    const int32_t kept = keep_prefix(decoder_->context(), target, wanted);
+    recall(target, *next);
+    const int32_t wanted = std::min({target.usable_prefix(*next), last, params.n_reuse_most});
+    int32_t kept = 0;
+    if (params.n_cache_reuse > 0 && params.cache_prompt && last <= params.n_reuse_most && decoder_->moves_chunks() &&
+        same_set(target.lora, params.lora)) {
+        kept = reuse_chunks(decoder_->context(), target, next->tokens(), wanted, params.n_cache_reuse);
+    }
+    if (kept <= wanted) {
+        kept = keep_prefix(decoder_->context(), target, wanted);
+    }
     if (kept < wanted) {
         metrics_.n_prefix_refused++;
     }
+    target.lora = params.lora;
     metrics_.n_cached_tokens += static_cast<uint64_t>(kept);
     if (params.shared_slot) {
         *params.shared_slot = target.id;
@@ -165,7 +174,7 @@ bool engine::evict_idle() {
     if (oldest == nullptr) {
         return false;
     }
-    clear_cache(decoder_->context(), *oldest);
+    put_away(*oldest);
     return true;
 }
 
@@ -190,7 +199,7 @@ bool engine::park_paused() {
 // stays in it; its KV entries are computed again.
 void engine::park(slot & victim) {
     std::unique_ptr<generation> parked = std::move(victim.running);
-    clear_cache(decoder_->context(), victim);
+    put_away(victim);
     release(victim);
     room_changed_ = false;
     metrics_.n_parked++;

@@ -21,7 +21,7 @@ void engine::reserve(const slot & leader, size_t n) {
                 oldest = &each;
             }
         }
-        clear_cache(decoder_->context(), *oldest);
+        put_away(*oldest);
         oldest->reserved_for = &leader;
     }
 }
@@ -74,12 +74,14 @@ void engine::fork(slot & leader, const float * row, std::vector<ready_slot> & re
         }
         each.running = leader.running->take_follower();
         each.running->note_slot(each.id);
+        each.lora = each.running->params().lora;
         each.reserved_for = nullptr;
         each.assigned = ++clock_;
         if (!decoder_->can_copy() || !copy_cache(decoder_->context(), leader, each)) {
             each.running->start(renderer_, 0);
             continue;
         }
+        each.unsettled = !decoder_->unified();
         if (decoder_->unified()) {
             each.sharing = leader.sharing;
             each.n_shared = leader.n_shared;
@@ -90,7 +92,7 @@ void engine::fork(slot & leader, const float * row, std::vector<ready_slot> & re
         } else {
             const auto & tokens = each.running->tokens();
             const auto last = static_cast<int32_t>(tokens.size()) - 1;
-            keep_prefix(decoder_->context(), each, std::min(each.common_prefix(tokens), last));
+            keep_prefix(decoder_->context(), each, std::min(each.usable_prefix(*each.running), last));
         }
     }
 }

@@ -9,6 +9,7 @@ namespace pyllama {
 
 submitted engine::submit_embedding(prepared_request && prepared) {
     auto next = std::make_unique<embedding_task>(std::move(prepared), stream_limits{0, stream_budget_});
+    next->lora = lora();
     submitted handle{next->id, next->output->session(), next->control, {next->control}};
     {
         const std::lock_guard<std::mutex> lock(mutex_);
@@ -25,6 +26,9 @@ std::vector<embedding_part> engine::next_inputs() {
     int32_t budget = std::min(decoder_->n_ubatch(), decoder_->n_ctx());
     auto free_slot = slots_.begin();
     for (const auto & task : embeddings_) {
+        if (!same_set(task->lora, embeddings_.front()->lora)) {
+            return parts;
+        }
         for (size_t i = task->n_done; i < task->inputs.size(); ++i) {
             free_slot = std::find_if(free_slot, slots_.end(), [](const slot & each) { return each.is_idle(); });
             const auto n = static_cast<int32_t>(task->inputs[i].size());
@@ -34,7 +38,7 @@ std::vector<embedding_part> engine::next_inputs() {
                 return parts;
             }
             budget -= n;
-            clear_cache(decoder_->context(), *free_slot);
+            put_away(*free_slot);
             parts.push_back({&task->inputs[i], free_slot->sequence, {}});
             ++free_slot;
         }
@@ -49,6 +53,7 @@ bool engine::embed() {
         return false;
     }
     const auto begin = generation::clock::now();
+    decoder_->use(embeddings_.front()->lora);
     const decode_status status = decoder_->embed(parts);
     const bool runs = std::any_of(slots_.begin(), slots_.end(), [](const slot & each) { return !each.is_idle(); });
     if (status == decode_status::no_room && (evict_idle() || runs)) {

@@ -32,11 +32,15 @@ void engine::drop_ended() {
 
 void engine::release(slot & target) {
     target.running.reset();
+    if (target.unsettled) {
+        clear_cache(decoder_->context(), target);  // no decode comes that would settle it: it could not be saved
+    }
     target.last_used = ++clock_;
     room_changed_ = true;
     unreserve(target, slots_.size());
     const std::lock_guard<std::mutex> lock(mutex_);
     n_idle_++;
+    last_used_ = generation::clock::now();
 }
 
 void engine::finish(slot & target, finish_reason reason) {
@@ -85,6 +89,7 @@ void engine::count_end(const generation & ended) {
 
 void engine::fail_all(const error & reason) {
     drain_submissions();
+    fail_slot_tasks(reason);
     for (slot & each : slots_) {
         if (each.running) {
             each.running->fail_request(reason, renderer_);

@@ -7,6 +7,8 @@
 #include "json.h"
 #include "prompt_decision.h"
 #include "prompt_embedding.h"
+#include "request.h"
+#include "request_json.h"
 #include "settings_json.h"
 
 namespace pyllama {
@@ -27,6 +29,61 @@ generation_params default_settings(const model & source) {
     defaults.n_predict = source.params().n_predict;
     defaults.reasoning.budget = source.params().sampling.reasoning_budget_tokens;
     return defaults;
+}
+
+std::string describe_props(const engine & target, const model & source) {
+    const common_params & params = source.params();
+    common_json settings = common_json::parse(settings_json(default_settings(source)));
+    common_json defaults = {{"n_ctx", target.n_ctx_slot()}};
+    defaults["params"] = settings;
+    common_json caps = common_json::object();
+    for (const auto & [name, value] : common_chat_templates_get_caps(source.templates())) {
+        caps[name] = value;
+    }
+    common_json json = {
+        {"total_slots", target.n_slots()},
+        {"model_alias", source.name()},
+        {"model_ftype", std::string(llama_ftype_name(llama_model_ftype(source.handle())))},
+        {"model_path", params.model.path},
+        {"modalities", {{"vision", false}, {"video", false}, {"audio", false}}},
+        {"endpoint_slots", params.endpoint_slots},
+        {"endpoint_props", params.endpoint_props},
+        {"endpoint_metrics", params.endpoint_metrics},
+        {"chat_template", common_chat_templates_source(source.templates())},
+        {"bos_token", token_text(source, llama_vocab_bos(source.vocab()))},
+        {"eos_token", token_text(source, llama_vocab_eos(source.vocab()))},
+        {"build_info", std::string(llama_build_info())},
+        {"cors_proxy_enabled", false},
+    };
+    json["default_generation_settings"] = defaults;
+    json["chat_template_caps"] = caps;
+    const std::string with_tools = common_chat_templates_source(source.templates(), "tool_use");
+    if (params.use_jinja && !with_tools.empty()) {
+        json["chat_template_tool_use"] = with_tools;
+    }
+    return json.dump_safe();
+}
+
+std::string describe_model(const engine & target, const model & source) {
+    char description[256] = {};
+    llama_model_desc(source.handle(), description, sizeof(description));
+    const common_json json = {
+        {"vocab_type", static_cast<int>(llama_vocab_type(source.vocab()))},
+        {"n_vocab", source.n_vocab()},
+        {"n_ctx", target.n_ctx_slot()},
+        {"n_ctx_train", llama_model_n_ctx_train(source.handle())},
+        {"n_embd", llama_model_n_embd(source.handle())},
+        {"n_params", llama_model_n_params(source.handle())},
+        {"size", llama_model_size(source.handle())},
+        {"ftype", std::string(llama_ftype_name(llama_model_ftype(source.handle())))},
+        {"description", std::string(description)},
+    };
+    return json.dump_safe();
+}
+
+std::shared_ptr<prepared_request> with_model(prepared_request && made, std::shared_ptr<const model> source) {
+    made.model = std::move(source);
+    return std::make_shared<prepared_request>(std::move(made));
 }
 
 }  // namespace
@@ -54,34 +111,39 @@ std::shared_ptr<engine> make_engine(const server_params & params, load_progress 
         fitted.common.embedding = true;  // its answers are read from its outputs
         fitted.common.pooling_type = LLAMA_POOLING_TYPE_NONE;
     }
-    return std::make_shared<engine>(std::move(loaded), fitted);
+    auto made = std::make_shared<engine>(loaded, fitted);
+    made->keep_facts({describe_props(*made, *loaded), describe_model(*made, *loaded)});
+    return made;
 }
 
 std::shared_ptr<prepared_request> prepare(engine & target, const std::string & body, dialect which) {
-    return std::make_shared<prepared_request>(prepare_chat(target.shared_model(), body, which, limits_of(target)));
+    const auto source = target.shared_model();
+    return with_model(prepare_chat(source, body, which, limits_of(target)), source);
 }
 
 std::shared_ptr<prepared_request> prepare_raw(engine & target, const std::string & body, dialect which) {
-    return std::make_shared<prepared_request>(
-        prepare_completion(target.shared_model(), body, which, limits_of(target)));
+    const auto source = target.shared_model();
+    return with_model(prepare_completion(source, body, which, limits_of(target)), source);
 }
 
 std::shared_ptr<prepared_request> prepare_fill(engine & target, const std::string & body) {
-    return std::make_shared<prepared_request>(prepare_infill(target.shared_model(), body, limits_of(target)));
+    const auto source = target.shared_model();
+    return with_model(prepare_infill(source, body, limits_of(target)), source);
 }
 
 std::shared_ptr<prepared_request> prepare_embeddings(engine & target, const std::string & body, dialect which) {
-    return std::make_shared<prepared_request>(
-        prepare_embedding(*target.shared_model(), body, which, target.embeddings()));
+    const auto source = target.shared_model();
+    return with_model(prepare_embedding(*source, body, which, target.embeddings()), source);
 }
 
 std::shared_ptr<prepared_request> prepare_ranks(engine & target, const std::string & body) {
-    return std::make_shared<prepared_request>(prepare_rerank(*target.shared_model(), body, target.embeddings()));
+    const auto source = target.shared_model();
+    return with_model(prepare_rerank(*source, body, target.embeddings()), source);
 }
 
 std::shared_ptr<prepared_request> prepare_decisions(engine & target, const std::string & body) {
-    return std::make_shared<prepared_request>(
-        prepare_decision(target.shared_model(), body, limits_of(target), target.embeddings()));
+    const auto source = target.shared_model();
+    return with_model(prepare_decision(source, body, limits_of(target), target.embeddings()), source);
 }
 
 std::string answer_text(engine & target, text_request kind, const std::string & body) {
@@ -141,55 +203,53 @@ std::string slots_json(engine & target) {
 }
 
 std::string props_json(engine & target) {
-    const model & source = *target.shared_model();
-    const common_params & params = source.params();
-    common_json settings = common_json::parse(settings_json(default_settings(source)));
-    common_json defaults = {{"n_ctx", target.n_ctx_slot()}};
-    defaults["params"] = settings;
-    common_json caps = common_json::object();
-    for (const auto & [name, value] : common_chat_templates_get_caps(source.templates())) {
-        caps[name] = value;
-    }
-    common_json json = {
-        {"total_slots", target.n_slots()},
-        {"model_alias", source.name()},
-        {"model_ftype", std::string(llama_ftype_name(llama_model_ftype(source.handle())))},
-        {"model_path", params.model.path},
-        {"modalities", {{"vision", false}, {"video", false}, {"audio", false}}},
-        {"endpoint_slots", params.endpoint_slots},
-        {"endpoint_props", params.endpoint_props},
-        {"endpoint_metrics", params.endpoint_metrics},
-        {"chat_template", common_chat_templates_source(source.templates())},
-        {"bos_token", token_text(source, llama_vocab_bos(source.vocab()))},
-        {"eos_token", token_text(source, llama_vocab_eos(source.vocab()))},
-        {"build_info", std::string(llama_build_info())},
-        {"is_sleeping", false},
-        {"cors_proxy_enabled", false},
-    };
-    json["default_generation_settings"] = defaults;
-    json["chat_template_caps"] = caps;
-    const std::string with_tools = common_chat_templates_source(source.templates(), "tool_use");
-    if (params.use_jinja && !with_tools.empty()) {
-        json["chat_template_tool_use"] = with_tools;
-    }
+    common_json json = common_json::parse(target.facts().props);
+    json["is_sleeping"] = target.sleeping();
     return json.dump_safe();
 }
 
 std::string model_info_json(engine & target) {
-    const model & source = *target.shared_model();
-    char description[256] = {};
-    llama_model_desc(source.handle(), description, sizeof(description));
-    const common_json json = {
-        {"vocab_type", static_cast<int>(llama_vocab_type(source.vocab()))},
-        {"n_vocab", source.n_vocab()},
-        {"n_ctx", target.n_ctx_slot()},
-        {"n_ctx_train", llama_model_n_ctx_train(source.handle())},
-        {"n_embd", llama_model_n_embd(source.handle())},
-        {"n_params", llama_model_n_params(source.handle())},
-        {"size", llama_model_size(source.handle())},
-        {"ftype", std::string(llama_ftype_name(llama_model_ftype(source.handle())))},
-        {"description", std::string(description)},
-    };
+    return target.facts().info;
+}
+
+std::string lora_adapters_json(engine & target) {
+    return lora_json(target.shared_model()->params(), target.lora());
+}
+
+void set_lora_adapters(engine & target, const std::string & body) {
+    const auto source = target.shared_model();
+    check_json_depth(body, request_limits::json_depth, "");
+    common_json list;
+    try {
+        list = common_json::parse(body);
+    } catch (const std::exception &) {
+        throw bad_request("the request body is not valid JSON");
+    }
+    if (!list.is_array()) {
+        throw bad_request("Request body must be an array");
+    }
+    target.set_lora(read_lora(list, source->params().lora_adapters.size(), ""));
+}
+
+std::string slot_action_json(engine & target, int32_t id, slot_action action, const std::string & body) {
+    if (action == slot_action::erase) {
+        const slot_action_result done = target.erase_slot(id);
+        return common_json{{"id_slot", id}, {"n_erased", done.n_tokens}}.dump_safe();
+    }
+    const common_json request = parse_body(body);
+    const std::string filename = as_string(required(request, "filename", ""), "filename");
+    common_json json = {{"id_slot", id}, {"filename", filename}};
+    if (action == slot_action::save) {
+        const slot_action_result done = target.save_slot(id, filename);
+        json["n_saved"] = done.n_tokens;
+        json["n_written"] = done.n_bytes;
+        json["timings"] = common_json{{"save_ms", done.ms}};
+    } else {
+        const slot_action_result done = target.restore_slot(id, filename);
+        json["n_restored"] = done.n_tokens;
+        json["n_read"] = done.n_bytes;
+        json["timings"] = common_json{{"restore_ms", done.ms}};
+    }
     return json.dump_safe();
 }
 

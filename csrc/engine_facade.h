@@ -38,6 +38,15 @@ std::string slots_json(engine & target);  // waits for the running step
 std::string props_json(engine & target);
 std::string model_info_json(engine & target);
 
+// The LoRA adapters and their scales. Both wake a sleeping engine; the body is a list of {"id", "scale"}.
+std::string lora_adapters_json(engine & target);
+void set_lora_adapters(engine & target, const std::string & body);
+
+enum class slot_action { save, restore, erase };
+
+// POST /slots/{id}: waits until the slot is idle. body: {"filename"}, of save and restore.
+std::string slot_action_json(engine & target, int32_t id, slot_action action, const std::string & body);
+
 // Throws the error that ended the session, if one did.
 void raise_failure(const stream_session & session);
 

@@ -34,6 +34,9 @@ void engine::decode(const std::vector<chunk> & plan) {
 void engine::account(const std::vector<chunk> & plan, generation::clock::duration elapsed) {
     uint64_t n_prefill = 0;
     uint64_t n_tokens = 0;
+    for (slot & each : slots_) {
+        each.unsettled = false;
+    }
     for (const chunk & part : plan) {
         slot & target = *part.target;
         const auto & tokens = target.running->tokens();
@@ -45,6 +48,9 @@ void engine::account(const std::vector<chunk> & plan, generation::clock::duratio
         }
         n_tokens += n;
         target.cached.insert(target.cached.end(), tokens.begin() + part.begin, tokens.begin() + part.end);
+        if (decoder_->n_checkpoints() > 0 && part.end < n_before_fresh) {
+            note_checkpoint(target);
+        }
         metrics_.n_tokens_max = std::max<uint64_t>(metrics_.n_tokens_max, target.cached.size());
     }
     // A mixed step's time is shared out by tokens.

@@ -19,15 +19,20 @@ submitted engine::submit(prepared_request && prepared) {
                               std::to_string(n_slots()) + " slots",
                           "id_slot");
     }
+    if (!prepared.params.lora) {
+        prepared.params.lora = lora();
+    }
     const int32_t n_choices = prepared.n_choices;
     if (n_choices > n_slots()) {
         throw bad_request(
             "n " + std::to_string(n_choices) + " is too large: there are " + std::to_string(n_slots()) + " slots", "n");
     }
+    // The one that it was prepared with stays, should the engine fall asleep in between.
+    const std::shared_ptr<const model> source = prepared.model ? prepared.model : shared_model();
     const stream_limits limits{prepared.stream ? static_cast<size_t>(params_.stream_buffer_bytes) : 0, stream_budget_};
     const std::vector<further_prompt> more_prompts = prepared.more_prompts;
     std::vector<std::unique_ptr<generation>> leaders;
-    leaders.push_back(std::make_unique<generation>(model_, std::move(prepared), limits, n_ctx_slot_));
+    leaders.push_back(std::make_unique<generation>(source, std::move(prepared), limits, n_ctx_slot_, shifts_));
     const generation & first = *leaders.front();
     for (const further_prompt & prompt : more_prompts) {
         const int32_t choice = n_choices * static_cast<int32_t>(leaders.size());
@@ -62,6 +67,7 @@ void engine::enter_queue(size_t n) {
         throw error(error_kind::busy, "too many requests are waiting (" + std::to_string(n_waiting_) + ")");
     }
     n_waiting_ += n;
+    last_used_ = generation::clock::now();
     metrics_.n_requests++;
     metrics_.n_queued += static_cast<int64_t>(n);
 }
@@ -86,6 +92,16 @@ bool engine::control(generation_control & target, posted_control && control) {
     }
     poke();
     return true;
+}
+
+lora_set engine::lora() const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return lora_;
+}
+
+void engine::set_lora(lora_set set) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    lora_ = std::move(set);
 }
 
 void engine::poke() {

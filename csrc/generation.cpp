@@ -7,14 +7,22 @@
 
 namespace pyllama {
 
+namespace {
+
+// Tokens of an answer that nothing else limits: a shifted context is never full.
+constexpr int32_t most_shifted = 1 << 20;
+
+}  // namespace
+
 generation::generation(std::shared_ptr<const model> model, prepared_request && prepared, const stream_limits & limits,
-                       int32_t n_ctx_slot)
+                       int32_t n_ctx_slot, bool shifts)
     : model_(std::move(model)),
       id_(std::move(prepared.id)),
       params_(std::move(prepared.params)),
       tokens_(std::move(prepared.tokens)),
       n_prompt_(static_cast<int32_t>(tokens_.size())),
       n_ctx_slot_(n_ctx_slot),
+      shifts_(shifts),
       sampler_(model_->vocab(), params_, tokens_),
       indent_(params_.n_indent),
       hold_(params_.stop),
@@ -92,15 +100,28 @@ std::string generation::text_of(llama_token token) const {
     return model_->piece(token, special);
 }
 
+int32_t generation::n_keep() const {
+    const int32_t n = params_.n_keep < 0 ? n_prompt_ : std::min(params_.n_keep, n_ctx_slot_);
+    return n + (llama_vocab_get_add_bos(model_->vocab()) ? 1 : 0);
+}
+
+void generation::drop(int32_t begin, int32_t n) {
+    tokens_.erase(tokens_.begin() + begin, tokens_.begin() + begin + n);
+    n_dropped_ += n;
+    truncated_ = true;
+}
+
 bool generation::limit_reached() {
-    if (params_.n_predict >= 0 && n_generated() >= params_.n_predict) {
+    const int32_t most = params_.n_predict < 0 && shifts_ ? most_shifted : params_.n_predict;
+    if (most >= 0 && n_generated() >= most) {
         return true;
     }
-    if (static_cast<int32_t>(tokens_.size()) >= n_ctx_slot_) {
+    if (!shifts_ && static_cast<int32_t>(tokens_.size()) >= n_ctx_slot_) {
         truncated_ = true;
         return true;
     }
-    return params_.t_max_predict_ms > 0 && sampled_any_ &&
+    // As in llama-server, in whole lines.
+    return params_.t_max_predict_ms > 0 && sampled_any_ && has_line_ &&
            milliseconds(clock::now() - first_token_at_) > static_cast<double>(params_.t_max_predict_ms);
 }
 
@@ -138,6 +159,7 @@ bool generation::advance(renderer & render) {
         const size_t n_indented = indent_.accept(next.text);
         const bool ill_indented = n_indented < next.text.size();
         next.text.resize(n_indented);
+        has_line_ = has_line_ || next.text.find('\n') != std::string::npos;
         if (const std::string * stop = hold_.add(std::move(next), pieces)) {
             reason_ = finish_reason::stop;
             stop_string_ = *stop;

@@ -30,9 +30,9 @@ class generation {
   public:
     using clock = std::chrono::steady_clock;
 
-    // n_ctx_slot: tokens that prompt and answer may have together.
+    // n_ctx_slot: tokens that prompt and answer may have together; more when the context is shifted.
     generation(std::shared_ptr<const model> model, prepared_request && prepared, const stream_limits & limits,
-               int32_t n_ctx_slot);
+               int32_t n_ctx_slot, bool shifts = false);
 
     // The leader's nth other choice: the same prompt, a sampler of its own whose seed is the leader's plus n.
     generation(const generation & leader, int32_t n);
@@ -44,8 +44,14 @@ class generation {
     // decoded yet while the request runs: the token that was sampled last, and what was forced since.
     const std::vector<llama_token> & tokens() const { return tokens_; }
     int32_t n_prompt() const { return n_prompt_; }
-    int32_t n_generated() const { return static_cast<int32_t>(tokens_.size()) - n_prompt_; }
+    int32_t n_generated() const { return static_cast<int32_t>(tokens_.size()) + n_dropped_ - n_prompt_; }
     int32_t n_fresh() const { return n_fresh_; }
+    // With context shift: the context is full, and something has to be dropped before the next decode.
+    bool outgrown() const { return shifts_ && static_cast<int32_t>(tokens_.size()) >= n_ctx_slot_; }
+    // How many tokens from the start a shift must leave.
+    int32_t n_keep() const;
+    // Drops tokens [begin, begin + n) from the context; the client has them.
+    void drop(int32_t begin, int32_t n);
     // Tokens generated since the last call, for the metrics.
     int32_t take_uncounted() { return n_generated() - std::exchange(n_counted_, n_generated()); }
     const generation_params & params() const { return params_; }
@@ -170,6 +176,8 @@ class generation {
     std::vector<llama_token> tokens_;
     int32_t n_prompt_;
     int32_t n_ctx_slot_;
+    bool shifts_ = false;
+    int32_t n_dropped_ = 0;  // tokens that shifts took out of tokens_
     int32_t n_fresh_ = 0;
     int32_t n_counted_ = 0;
     bool sampled_any_ = false;
@@ -190,6 +198,7 @@ class generation {
     std::string stop_string_;
     int32_t id_slot_ = -1;
     bool truncated_ = false;
+    bool has_line_ = false;  // the answer has a line feed
     bool cut_ = false;
     std::optional<clock::time_point> paused_at_;
     std::vector<piece> early_notes_;  // of controls before the start

@@ -59,7 +59,14 @@ void generation::end_if_due(renderer * render) {
 
 // As many tokens as prompt and answer may still have.
 int32_t generation::n_room() const {
-    const int32_t in_context = n_ctx_slot_ - static_cast<int32_t>(tokens_.size());
+    int32_t in_context = n_ctx_slot_ - static_cast<int32_t>(tokens_.size());
+    if (shifts_) {
+        // A shift may drop all between what is kept and what is not decoded yet; while the prompt is decoded there is
+        // none.
+        in_context = sampled_any_
+                         ? std::max(in_context, n_ctx_slot_ - std::min(n_keep(), n_ctx_slot_ - 4) - 2 - n_fresh_)
+                         : in_context - 1;
+    }
     return params_.n_predict < 0 ? in_context : std::min(in_context, params_.n_predict - n_generated());
 }
 
@@ -87,7 +94,9 @@ bool generation::force(const llama_tokens & text, renderer * render) {
         hold_.pass(std::move(next), pieces);
     }
     n_fresh_ += n;
-    if (limit_reached()) {
+    const bool whole = n == static_cast<int32_t>(text.size());
+    truncated_ = truncated_ || (!whole && shifts_);
+    if (limit_reached() || !whole) {
         reason_ = finish_reason::length;
         hold_.flush(pieces);
     }

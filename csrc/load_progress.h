@@ -13,9 +13,9 @@ struct load_progress {
 
     // Reports to this object from now on, which must outlive the load.
     void attach(common_params & params) {
-        params.load_progress_callback = [](float value, void * self) {
+        params.load_progress_callback = [](float share, void * self) {
             auto & progress = *static_cast<load_progress *>(self);
-            progress.value = value;
+            progress.value = share;
             return !progress.stop;
         };
         params.load_progress_callback_user_data = this;

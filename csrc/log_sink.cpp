@@ -103,6 +103,10 @@ void set_log_level(log_level level) {
     }
 }
 
+void log_text(log_level level, std::string text) {
+    log_state::get().line(level, std::move(text));
+}
+
 log_capture::log_capture() : outer_(log_state::innermost()) {
     log_state::innermost() = this;
 }

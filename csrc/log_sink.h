@@ -24,6 +24,9 @@ void install_log();
 // Which lines go to stderr while no reader is attached; WARN and above unless said otherwise. Any thread.
 void set_log_level(log_level level);
 
+// Logs a line of our own as llama.cpp's are. Any thread.
+void log_text(log_level level, std::string text);
+
 // Collects the errors that are logged on the thread that made it, while it lives. Scopes nest.
 class log_capture {
   public:

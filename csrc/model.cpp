@@ -13,6 +13,7 @@
 #include "ggml-cpp.h"
 #include "gguf.h"
 #include "log_sink.h"
+#include "lora.h"
 #include "sampling.h"
 
 namespace pyllama {
@@ -159,6 +160,9 @@ std::shared_ptr<model> model::load(common_params && params, bool vocab_only) {
     own.load_progress_callback_user_data = nullptr;
     if (loaded->handle_ == nullptr) {
         cannot_load(path, logged_reason(logged));
+    }
+    if (!vocab_only) {
+        load_adapters(loaded->handle_, own);
     }
     loaded->read_vocab();
     loaded->read_templates();

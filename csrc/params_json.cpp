@@ -39,6 +39,7 @@ std::string params_json(const server_params & params) {
         {"endpoint_slots", c.endpoint_slots},
         {"endpoint_props", c.endpoint_props},
         {"endpoint_metrics", c.endpoint_metrics},
+        {"slot_save_path", c.slot_save_path},
         {"ssl_file_key", c.ssl_file_key},
         {"ssl_file_cert", c.ssl_file_cert},
         {"reuse_port", c.reuse_port},

@@ -12,6 +12,7 @@
 
 #include "common.h"
 #include "frame_writer.h"
+#include "lora.h"
 #include "model.h"
 #include "reasoning_params.h"
 
@@ -40,6 +41,8 @@ struct generation_params {
     int32_t n_indent = 0;              // least indentation of a line after the first; a line with less ends the answer
     int32_t n_keep = 0;                // of the prompt, when the context is shifted
     int32_t n_discard = 0;             // tokens that one shift drops, 0 = half of them
+    int32_t n_cache_reuse = 0;  // least tokens of a cached chunk that is moved to where the prompt has it, 0 = none
+    lora_set lora;              // null until submission: the server's
     reasoning_params reasoning;
 };
 
@@ -64,8 +67,9 @@ struct further_prompt {
 };
 
 struct prepared_request {
-    std::string id;     // "chatcmpl-..."
-    std::string owner;  // whose request it is: an API key, or anybody
+    std::string id;                               // "chatcmpl-..."
+    std::shared_ptr<const pyllama::model> model;  // that it was prepared with
+    std::string owner;                            // whose request it is: an API key, or anybody
     bool stream = false;
     int32_t sse_ping_interval = 30;            // seconds of silence before a keep-alive comment; -1 = none
     int32_t n_choices = 1;                     // answers to each prompt; those to one prompt take their slots together

@@ -80,8 +80,6 @@ prepared_request prepare(const std::shared_ptr<const model> & model, completion_
     }
     params.post_sampling_probs = request.post_sampling_probs;
     params.n_indent = request.n_indent;
-    params.n_keep = request.n_keep;
-    params.n_discard = request.n_discard;
     prepared.writer = make_writer(model, request, dialect, prepared);
     return prepared;
 }

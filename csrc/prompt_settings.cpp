@@ -57,6 +57,10 @@ void take_settings(const model & model, generation_request & request, const prom
     params.n_logprobs = request.n_logprobs;
     params.cache_prompt = request.cache_prompt;
     params.id_slot = request.id_slot;
+    params.n_keep = request.n_keep;
+    params.n_discard = request.n_discard;
+    params.n_cache_reuse = request.n_cache_reuse;
+    params.lora = std::move(request.lora);
     params.t_max_predict_ms = request.t_max_predict_ms;
     params.special = model.params().special;
     params.timings_per_token = streams && request.timings_per_token;

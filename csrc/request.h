@@ -9,6 +9,7 @@
 
 #include "chat.h"
 #include "common.h"
+#include "lora.h"
 #include "model.h"
 #include "reasoning_params.h"
 
@@ -53,6 +54,10 @@ struct generation_request {
     int32_t n_predict = -1;
     int32_t n_logprobs = -1;
     int32_t id_slot = -1;
+    int32_t n_keep = 0;
+    int32_t n_discard = 0;
+    int32_t n_cache_reuse = 0;
+    lora_set lora;  // null: the server's
     int32_t n_choices = 1;
     std::string choices_field = "n";  // where their number came from, for errors
     int64_t t_max_predict_ms = -1;

@@ -72,8 +72,6 @@ completion_request read_all_but_prompts(const model & model, const common_json &
     request.return_tokens = flag(parsed, "return_tokens");
     request.post_sampling_probs = flag(parsed, "post_sampling_probs");
     request.n_indent = integer(parsed, "n_indent", 0, 0);
-    request.n_keep = integer(parsed, "n_keep", -1, model.params().n_keep);
-    request.n_discard = integer(parsed, "n_discard", 0, 0);
     return request;
 }
 

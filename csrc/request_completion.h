@@ -15,8 +15,6 @@ struct completion_request : generation_request {
     bool return_tokens = false;                // the ids of the answer beside its text
     bool post_sampling_probs = false;          // probabilities after the sampler chain, not before
     int32_t n_indent = 0;                      // least indentation of a line
-    int32_t n_keep = 0;                        // of the prompt, when the context is shifted
-    int32_t n_discard = 0;                     // tokens that one shift drops, 0 = half of them
     std::vector<std::string> response_fields;  // of the native answer; empty = all
 };
 

@@ -44,6 +44,9 @@ constexpr plain_field plain_fields[] = {
     {"n_predict", plain_field::integer, -1, int32_max, SET(r.n_predict = static_cast<int32_t>(v))},
     {"t_max_predict_ms", plain_field::integer, -1, 1e15, SET(r.t_max_predict_ms = static_cast<int64_t>(v))},
     {"id_slot", plain_field::integer, -1, int32_max, SET(r.id_slot = static_cast<int32_t>(v))},
+    {"n_keep", plain_field::integer, -1, int32_max, SET(r.n_keep = static_cast<int32_t>(v))},
+    {"n_discard", plain_field::integer, 0, int32_max, SET(r.n_discard = static_cast<int32_t>(v))},
+    {"n_cache_reuse", plain_field::integer, 0, int32_max, SET(r.n_cache_reuse = static_cast<int32_t>(v))},
     {"temperature", plain_field::number, 0, 1000, SAMPLING_FLOAT(temp), true},
     {"dynatemp_range", plain_field::number, 0, 1000, SAMPLING_FLOAT(dynatemp_range)},
     {"dynatemp_exponent", plain_field::number, 0, 1000, SAMPLING_FLOAT(dynatemp_exponent)},
@@ -177,6 +180,8 @@ void read_plain_fields(const model & model, const common_json & body, generation
     request.n_predict = params.n_predict;
     request.cache_prompt = params.cache_prompt;
     request.sse_ping_interval = params.sse_ping_interval;
+    request.n_keep = params.n_keep;
+    request.n_cache_reuse = params.n_cache_reuse;
     request.verbose = params.verbosity > verbosity_of_answers;
     request.reasoning = {-1, params.sampling.reasoning_budget_message};
 
@@ -184,6 +189,11 @@ void read_plain_fields(const model & model, const common_json & body, generation
         if (const common_json * value = find_field(body, field.name)) {
             field.set(request, read_plain(field, *value));
         }
+    }
+    if (const common_json * lora = find_field(body, "lora")) {
+        // As in llama-server, an empty list is none.
+        request.lora =
+            lora->is_array() && lora->empty() ? nullptr : read_lora(*lora, params.lora_adapters.size(), "lora");
     }
     read_reasoning(params, body, request);
     if (const common_json * options = find_field(body, "stream_options")) {

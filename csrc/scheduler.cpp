@@ -33,6 +33,7 @@ void scheduler::add_prefill(const std::vector<slot *> & prefilling, int32_t & bu
         }
         const int32_t pending = target->n_pending();
         int32_t size = pending <= budget ? pending : chunk_size(budget);
+        size = size == pending && pending > limits_.n_last ? pending - limits_.n_last : size;
         if (limits_.alternate) {
             same = same == 0 ? size : same;
             if (pending < same || budget < same) {
@@ -44,6 +45,54 @@ void scheduler::add_prefill(const std::vector<slot *> & prefilling, int32_t & bu
         plan.push_back({target, begin, begin + size, size == pending});
         budget -= size;
     }
+}
+
+// The step in which a slot of this list under the set was served last; 0 when there is none.
+uint64_t scheduler::last_served(const std::vector<slot *> & among, const lora_set & set) const {
+    uint64_t last = 0;
+    for (const slot * each : among) {
+        if (same_set(each->running->params().lora, set)) {
+            last = std::max(last, served_[static_cast<size_t>(each->id)]);
+        }
+    }
+    return last;
+}
+
+// Leaves the slots of the LoRA set that was served longest ago. Where there were others, and decode and prefill take
+// turns, says whether this step is the one or the other: what the set had longest ago.
+std::optional<bool> scheduler::keep_one_class(std::vector<slot *> & decoding, std::vector<slot *> & prefilling) {
+    const slot * chosen = nullptr;
+    uint64_t longest_ago = 0;
+    bool mixed = false;
+    for (const auto * group : {&decoding, &prefilling}) {
+        for (const slot * each : *group) {
+            served_.resize(std::max(served_.size(), static_cast<size_t>(each->id) + 1));
+        }
+    }
+    for (const auto * group : {&decoding, &prefilling}) {
+        for (const slot * each : *group) {
+            const lora_set & set = each->running->params().lora;
+            const uint64_t served = std::max(last_served(decoding, set), last_served(prefilling, set));
+            mixed = mixed || (chosen != nullptr && !same_set(set, chosen->running->params().lora));
+            if (chosen == nullptr || served < longest_ago) {
+                chosen = each;
+                longest_ago = served;
+            }
+        }
+    }
+    if (!mixed) {
+        return std::nullopt;
+    }
+    const lora_set set = chosen->running->params().lora;
+    for (auto * group : {&decoding, &prefilling}) {
+        group->erase(std::remove_if(group->begin(), group->end(),
+                                    [&](const slot * each) { return !same_set(each->running->params().lora, set); }),
+                     group->end());
+    }
+    if (!limits_.alternate) {
+        return std::nullopt;
+    }
+    return !decoding.empty() && (prefilling.empty() || last_served(decoding, set) <= last_served(prefilling, set));
 }
 
 std::vector<chunk> scheduler::next(std::vector<slot> & slots) {
@@ -63,7 +112,9 @@ std::vector<chunk> scheduler::next(std::vector<slot> & slots) {
 
     std::vector<chunk> plan;
     int32_t budget = limits_.n_ubatch;
-    const bool decode_now = !decoding.empty() && !(limits_.alternate && decoded_last_ && !prefilling.empty());
+    const std::optional<bool> oldest_decodes = limits_.lora ? keep_one_class(decoding, prefilling) : std::nullopt;
+    const bool decode_now =
+        oldest_decodes.value_or(!decoding.empty() && !(limits_.alternate && decoded_last_ && !prefilling.empty()));
     if (decode_now) {
         add_decode(decoding, budget, plan);
     }
@@ -71,6 +122,12 @@ std::vector<chunk> scheduler::next(std::vector<slot> & slots) {
         add_prefill(prefilling, budget, plan);
     }
     decoded_last_ = decode_now;
+    if (limits_.lora) {
+        ++n_steps_;
+        for (const chunk & part : plan) {
+            served_[static_cast<size_t>(part.target->id)] = n_steps_;
+        }
+    }
     return plan;
 }
 

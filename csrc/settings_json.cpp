@@ -54,6 +54,7 @@ std::string settings_json(const generation_params & params) {
         {"n_predict", params.n_predict},
         {"n_keep", params.n_keep},
         {"n_discard", params.n_discard},
+        {"n_cache_reuse", params.n_cache_reuse},
         {"n_indent", params.n_indent},
         {"ignore_eos", s.ignore_eos},
         {"n_probs", s.n_probs},
@@ -65,6 +66,11 @@ std::string settings_json(const generation_params & params) {
         {"timings_per_token", params.timings_per_token},
         {"post_sampling_probs", params.post_sampling_probs},
     };
+    common_json lora = common_json::array();
+    for (size_t i = 0; params.lora && i < params.lora->size(); ++i) {
+        lora.push_back(common_json{{"id", i}, {"scale", params.lora->at(i)}});
+    }
+    json["lora"] = lora;
     json["stop"] = stop;
     json["logit_bias"] = biases;
     json["samplers"] = samplers;

@@ -28,9 +28,19 @@ int32_t slot::common_prefix(const std::vector<llama_token> & tokens) const {
     return static_cast<int32_t>(end.first - tokens.begin());
 }
 
+int32_t slot::usable_prefix(const generation & next) const {
+    if (!next.params().cache_prompt || !same_set(lora, next.params().lora)) {
+        return 0;
+    }
+    return std::min(common_prefix(next.tokens()), n_exact);
+}
+
 void clear_cache(llama_context * ctx, slot & slot) {
     llama_memory_seq_rm(llama_get_memory(ctx), slot.sequence, -1, -1);
     slot.cached.clear();
+    slot.checkpoints.clear();
+    slot.n_exact = slot::all_exact;
+    slot.unsettled = false;
     slot.sharing = 0;
     slot.n_shared = 0;
 }
@@ -40,48 +50,82 @@ namespace {
 // seq_rm never refuses on sliding-window caches, it leaves the window missing; recurrent states have no past.
 // So what the memory says of the sequence decides, not what seq_rm returned.
 bool prefix_is_whole(llama_context * ctx, llama_seq_id sequence, int32_t n) {
-    const llama_model * model = llama_get_model(ctx);
     llama_memory_t memory = llama_get_memory(ctx);
     if (llama_memory_seq_pos_max(memory, sequence) != n - 1) {
         return false;
     }
     const llama_pos oldest = llama_memory_seq_pos_min(memory, sequence);
-    if (llama_model_is_recurrent(model) || llama_model_is_hybrid(model)) {
+    if (has_states(ctx)) {
         return oldest == n - 1;
     }
-    const int32_t n_swa = llama_model_n_swa(model);
-    return n_swa > 0 ? oldest <= std::max(0, n - n_swa - 1) : oldest == 0;
+    const int32_t n_swa = llama_model_n_swa(llama_get_model(ctx));
+    return n_swa > 0 ? oldest <= std::max(0, n - n_swa) : oldest == 0;
+}
+
+// Whether the sequence can be cut to its first n tokens without a checkpoint.
+bool can_cut(llama_context * ctx, const slot & slot, int32_t n) {
+    if (static_cast<size_t>(n) == slot.cached.size()) {
+        return true;
+    }
+    const llama_pos oldest = llama_memory_seq_pos_min(llama_get_memory(ctx), slot.sequence);
+    const int32_t n_swa = llama_model_n_swa(llama_get_model(ctx));
+    return !has_states(ctx) && (n_swa == 0 || oldest <= std::max(0, n - n_swa - 1));
+}
+
+bool cut(llama_context * ctx, slot & slot, int32_t n) {
+    if (static_cast<size_t>(n) < slot.cached.size() &&
+        !llama_memory_seq_rm(llama_get_memory(ctx), slot.sequence, n, -1)) {
+        return false;
+    }
+    if (!prefix_is_whole(ctx, slot.sequence, n)) {
+        return false;
+    }
+    slot.cached.resize(static_cast<size_t>(n));
+    slot.n_shared = std::min(slot.n_shared, n);
+    drop_checkpoints_after(slot.checkpoints, n);
+    return true;
+}
+
+// Of the checkpoints within the first n tokens, the last that loads.
+int32_t go_back(llama_context * ctx, slot & slot, int32_t n) {
+    drop_checkpoints_after(slot.checkpoints, n);
+    while (!slot.checkpoints.empty()) {
+        const int32_t kept = slot.checkpoints.back().n_tokens;
+        if (load_checkpoint(ctx, slot.sequence, slot.checkpoints.back()) && cut(ctx, slot, kept)) {
+            return kept;
+        }
+        slot.checkpoints.pop_back();
+    }
+    return 0;
 }
 
 }  // namespace
 
 int32_t keep_prefix(llama_context * ctx, slot & slot, int32_t n) {
-    if (n <= 0) {
-        clear_cache(ctx, slot);
-        return 0;
+    if (n > 0 && can_cut(ctx, slot, n) && cut(ctx, slot, n)) {
+        return n;
     }
-    if (static_cast<size_t>(n) < slot.cached.size() &&
-        !llama_memory_seq_rm(llama_get_memory(ctx), slot.sequence, n, -1)) {
+    const int32_t kept = n > 0 ? go_back(ctx, slot, n) : 0;
+    if (kept == 0) {
         clear_cache(ctx, slot);
-        return 0;
     }
-    if (!prefix_is_whole(ctx, slot.sequence, n)) {
-        clear_cache(ctx, slot);
-        return 0;
-    }
-    slot.cached.resize(static_cast<size_t>(n));
-    slot.n_shared = std::min(slot.n_shared, n);
-    return n;
+    return kept;
+}
+
+bool holds_whole(llama_context * ctx, const slot & slot) {
+    return slot.cached.empty() || prefix_is_whole(ctx, slot.sequence, static_cast<int32_t>(slot.cached.size()));
 }
 
 bool copy_cache(llama_context * ctx, const slot & from, slot & to) {
     // The whole sequence: of separate streams a part of one cannot be copied.
     llama_memory_seq_cp(llama_get_memory(ctx), from.sequence, to.sequence, -1, -1);
-    if (!prefix_is_whole(ctx, to.sequence, static_cast<int32_t>(from.cached.size()))) {
+    to.cached = from.cached;
+    if (!holds_whole(ctx, to)) {
         clear_cache(ctx, to);
         return false;
     }
-    to.cached = from.cached;
+    to.lora = from.lora;
+    to.n_exact = from.n_exact;
     return true;
 }
 

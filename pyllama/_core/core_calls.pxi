@@ -119,6 +119,7 @@ cdef extern from "engine.h" namespace "pyllama" nogil:
         void close() except +raise_captured
         int n_ctx_slot() const
         int n_slots() const
+        cbool sleeping() const
 
 cdef extern from "control_facade.h" namespace "pyllama" nogil:
     cdef cppclass c_control_request "pyllama::control_request":
@@ -162,4 +163,15 @@ cdef extern from "engine_facade.h" namespace "pyllama" nogil:
     string c_slots_json "pyllama::slots_json"(c_engine & target) except +raise_captured
     string c_props_json "pyllama::props_json"(c_engine & target) except +raise_captured
     string c_model_info_json "pyllama::model_info_json"(c_engine & target) except +raise_captured
+    string c_lora_adapters_json "pyllama::lora_adapters_json"(c_engine & target) except +raise_captured
+    void c_set_lora_adapters "pyllama::set_lora_adapters"(
+        c_engine & target, const string & body) except +raise_captured
+
+    cdef enum class c_slot_action "pyllama::slot_action":
+        save
+        restore
+        erase
+
+    string c_slot_action_json "pyllama::slot_action_json"(
+        c_engine & target, int32_t id, c_slot_action action, const string & body) except +raise_captured
     void c_raise_failure "pyllama::raise_failure"(const c_stream_session & session) except +raise_captured

@@ -298,6 +298,61 @@ cdef class Engine:
         self.check()
         return _json.loads(c_model_info_json(deref(self.handle)))
 
+    @property
+    def sleeping(self) -> bool:
+        """Whether model and memory are given away until the next request (--sleep-idle-seconds)."""
+        self.check()
+        return deref(self.handle).sleeping()
+
+    def lora_adapters(self) -> list:
+        """Return the LoRA adapters with the scales that hold for requests without their own.
+
+        Wakes a sleeping engine, with the GIL released.
+        """
+        cdef string text
+        cdef shared_ptr[c_engine] engine
+        self.check()
+        engine = self.handle
+        with nogil:
+            text = c_lora_adapters_json(deref(engine))
+        return _json.loads(text)
+
+    def set_lora_adapters(self, bytes body not None) -> None:
+        """Set those scales from a JSON list of {"id", "scale"}; adapters that it does not name get 0.
+
+        They hold for requests that are submitted from now on. Raises InvalidRequestError naming the field.
+        """
+        cdef string text = body
+        cdef shared_ptr[c_engine] engine
+        self.check()
+        engine = self.handle
+        with nogil:
+            c_set_lora_adapters(deref(engine), text)
+
+    def slot_action(self, int32_t id_slot, str action not None, bytes body=b"") -> dict:
+        """Save a slot's cache below --slot-save-path, restore it ("save", "restore": {"filename"}), or "erase" it.
+
+        Waits until the slot is idle, with the GIL released. Raises UnsupportedError without that flag,
+        InvalidRequestError for a slot, a name or a file that cannot be used.
+        """
+        cdef string text = body
+        cdef string answer
+        cdef c_slot_action which
+        cdef shared_ptr[c_engine] engine
+        self.check()
+        if action == "save":
+            which = c_slot_action.save
+        elif action == "restore":
+            which = c_slot_action.restore
+        elif action == "erase":
+            which = c_slot_action.erase
+        else:
+            raise _errors.InvalidRequestError("Invalid action", param="action")
+        engine = self.handle
+        with nogil:
+            answer = c_slot_action_json(deref(engine), id_slot, which, text)
+        return _json.loads(answer)
+
     def shutdown(self, str message="the server is shutting down") -> None:
         """Refuse new requests and end every unfinished one with an error. Idempotent."""
         cdef string text = message.encode()

@@ -56,6 +56,10 @@ ACTING = frozenset(
     --cache-prompt --metrics --props --slots --jinja --reasoning-format --reasoning --reasoning-effort
     --reasoning-budget --reasoning-budget-message --reasoning-preserve --chat-template
     --chat-template-file --skip-chat-parsing --prefill-assistant --slot-prompt-similarity
+    --lora --lora-scaled --lora-init-without-apply
+    --control-vector --control-vector-scaled --control-vector-layer-range
+    --context-shift --keep --cache-reuse --cache-ram --cache-idle-slots
+    --ctx-checkpoints --checkpoint-min-step --slot-save-path --sleep-idle-seconds
     """.split()
 )
 
@@ -105,23 +109,6 @@ INERT: Mapping[str, tuple[str, ...]] = {
         "--mcp-servers-json",
         "--agent",
     ),
-    "adapters and control vectors are not there yet": (
-        "--lora",
-        "--lora-scaled",
-        "--lora-init-without-apply",
-        "--control-vector",
-        "--control-vector-scaled",
-        "--control-vector-layer-range",
-    ),
-    "the context is not shifted yet": ("--context-shift", "--keep", "--cache-reuse"),
-    "caches are not kept in host memory yet": (
-        "--cache-ram",
-        "--cache-idle-slots",
-        "--ctx-checkpoints",
-        "--checkpoint-min-step",
-    ),
-    "slots are not saved yet": ("--slot-save-path",),
-    "the server does not sleep yet": ("--sleep-idle-seconds",),
     "there is no client for this registry: --hf-repo and --model-url have one": ("--docker-repo",),
     "there is no web UI in the package": ("--ui",),
     "sampling runs on the CPU": ("--backend-sampling",),
@@ -140,11 +127,6 @@ REMOVED = frozenset(
 # What asks for nothing: no warning.
 _HARMLESS: Mapping[str, frozenset[str]] = {
     "--spec-type": frozenset({"none"}),
-    "--cache-reuse": frozenset({"0"}),
-    "--cache-ram": frozenset({"0"}),
-    "--ctx-checkpoints": frozenset({"0"}),
-    "--keep": frozenset({"0"}),
-    "--sleep-idle-seconds": frozenset({"-1"}),
 }
 TOOLS = (
     "read_file",

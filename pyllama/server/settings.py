@@ -51,6 +51,7 @@ class Settings:
     ui: bool = True
     ui_settings: Mapping[str, Any] = field(default_factory=dict)
     static_path: str = ""
+    slot_save_path: str = ""
     ssl_file_key: str = ""
     ssl_file_cert: str = ""
 

@@ -49,7 +49,7 @@ TEST(every_sampling_field_arrives) {
         "adaptive_target":0.5,"adaptive_decay":0.5,"min_keep":2,"seed":42,"samplers":["top_k","temperature"],
         "dry_sequence_breakers":["x"],"max_tokens":5,"id_slot":1,"cache_prompt":false,"t_max_predict_ms":100,
         "stop":["a","","b"],"stream":true,"stream_options":{"include_usage":true},"logprobs":true,"top_logprobs":3,
-        "timings_per_token":true,"return_progress":true)");
+        "timings_per_token":true,"return_progress":true,"n_keep":-1,"n_discard":7,"n_cache_reuse":64,"lora":[])");
     CHECK_EQ(r.sampling.temp, 0.5f);
     CHECK_EQ(r.sampling.top_k, 7);
     CHECK_EQ(r.sampling.top_p, 0.25f);
@@ -86,6 +86,21 @@ TEST(every_sampling_field_arrives) {
     CHECK(r.stream && r.include_usage);
     CHECK(r.timings_per_token && r.return_progress);
     CHECK_EQ(r.n_logprobs, 3);
+    CHECK_EQ(r.n_keep, -1);
+    CHECK_EQ(r.n_discard, 7);
+    CHECK_EQ(r.n_cache_reuse, 64);
+    CHECK(r.lora == nullptr);
+}
+
+TEST(a_wrong_list_of_adapters_names_its_field) {
+    for (const char * bad : {"7", "{}", "[7]", R"([{"id":0,"scale":1}])", R"([{"scale":1}])"}) {
+        try {
+            parsed(std::string(R"("lora":)") + bad);
+            CHECK(false);
+        } catch (const error & refused) {
+            CHECK_EQ(refused.param.substr(0, 4), "lora");
+        }
+    }
 }
 
 TEST(defaults_are_the_servers_and_null_is_absent) {

@@ -11,6 +11,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -34,7 +35,12 @@ ADDRESS = "http://127.0.0.1:8080"
 def serving(flags: str) -> Iterator[str]:
     """Run a server; yield its address."""
     command = [sys.executable, "-P", "-m", "pyllama.cli", "serve", "--port", "0", "--threads", "1"]
-    with subprocess.Popen([*command, *shlex.split(flags)], stdout=subprocess.PIPE, text=True) as process:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        subprocess.Popen(
+            [*command, *shlex.split(flags)], stdout=subprocess.PIPE, text=True, cwd=folder
+        ) as process,
+    ):
         assert process.stdout is not None
         try:
             for line in process.stdout:

@@ -150,5 +150,20 @@ ANSWERS: dict[str, Schema] = {
         {"id": _COUNT, "n_ctx": _COUNT, "is_processing": BOOLEAN, "state": STRING},
         {"id_task": STRING, "params": {"type": "object"}, "next_token": array({"type": "object"})},
     ),
+    "LoraAdapters": array(
+        record({"id": _COUNT, "path": STRING, "scale": NUMBER, "task_name": STRING, "prompt_prefix": STRING})
+    ),
+    "SlotAction": record(
+        {"id_slot": _COUNT},
+        {
+            "filename": STRING,
+            "n_saved": _COUNT,
+            "n_written": _COUNT,
+            "n_restored": _COUNT,
+            "n_read": _COUNT,
+            "n_erased": _COUNT,
+            "timings": {"type": "object"},
+        },
+    ),
     "OpenApi": record({"openapi": STRING, "paths": {"type": "object"}}),
 }

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from pyllama.server.openapi.answers import ANSWERS
 from pyllama.server.openapi.requests import REQUESTS
-from pyllama.server.openapi.shapes import Schema, ref
+from pyllama.server.openapi.shapes import Schema, choice, integer, ref
 
 __all__ = ["OPERATIONS", "Operation", "build_document"]
 
@@ -136,6 +136,22 @@ OPERATIONS: tuple[Operation, ...] = (
         parameters=(
             _query("fail_on_no_slot", {"type": "integer"}, "set to anything: 503 when no slot is idle"),
         ),
+    ),
+    Operation(
+        "post",
+        "/slots/{id_slot}",
+        "Save, restore or empty a slot, once it is idle",
+        "SlotAction",
+        "SlotRequest",
+        statuses=_UNSUPPORTED + _BUSY,
+        parameters=(
+            {"name": "id_slot", "in": "path", "required": True, "schema": integer(0, 255)},
+            _query("action", choice("save", "restore", "erase"), "what to do"),
+        ),
+    ),
+    Operation("get", "/lora-adapters", "Name the LoRA adapters and their scales", "LoraAdapters"),
+    Operation(
+        "post", "/lora-adapters", "Change the scales of requests that name none", "Success", "LoraScales"
     ),
     Operation(
         "get", "/metrics", "Show Prometheus metrics", "", statuses=_UNSUPPORTED, media_type="text/plain"

@@ -53,6 +53,8 @@ _SAMPLING: dict[str, Schema] = {
     "samplers": one_of(STRING, array(STRING, most=32)),
 }
 
+_SCALES = array(record({"id": integer(0), "scale": number(-1e6, 1e6)}), most=64)
+
 _GENERATING: dict[str, Schema] = {
     **_SAMPLING,
     "model": STRING,
@@ -64,6 +66,10 @@ _GENERATING: dict[str, Schema] = {
     "n_probs": integer(0, 128),
     "t_max_predict_ms": integer(-1),
     "id_slot": integer(-1, 255),
+    "n_keep": integer(-1, text="tokens of the prompt that a context shift leaves; -1: all"),
+    "n_discard": integer(0, text="tokens that a context shift drops; 0: half of the others"),
+    "n_cache_reuse": integer(0, text="least tokens of a cached chunk that is moved; 0: none is"),
+    "lora": _SCALES,
     "cache_prompt": BOOLEAN,
     "timings_per_token": BOOLEAN,
     "return_progress": BOOLEAN,
@@ -194,5 +200,7 @@ REQUESTS: dict[str, Schema] = {
         {"add_special": BOOLEAN, "parse_special": BOOLEAN, "with_pieces": BOOLEAN},
     ),
     "DetokenizeRequest": record({"tokens": array(_TOKEN, most=64)}),
+    "LoraScales": _SCALES,
+    "SlotRequest": record({}, {"filename": STRING}),
     "PropsRequest": {"type": "object", "additionalProperties": ANY},
 }

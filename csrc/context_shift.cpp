@@ -1,0 +1,119 @@
+#include "context_shift.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+
+namespace pyllama {
+
+token_range choose_dropped(int32_t n_tokens, int32_t n_fresh, int32_t n_ctx, int32_t n_keep, int32_t n_discard) {
+    token_range dropped;
+    dropped.begin = std::clamp(n_keep, 0, std::max(0, n_ctx - 4));
+    while (n_tokens - dropped.n >= n_ctx) {
+        const int32_t n_left = n_tokens - n_fresh - dropped.n - dropped.begin;
+        if (n_left < 2) {
+            break;
+        }
+        dropped.n += std::clamp(n_discard > 0 ? n_discard : n_left / 2, 1, n_left - 1);
+    }
+    return dropped;
+}
+
+namespace {
+
+int64_t meta_number(const llama_model * model, const std::string & key, int64_t otherwise) {
+    char text[64] = {};
+    return llama_model_meta_val_str(model, key.c_str(), text, sizeof(text)) > 0 ? std::atoll(text) : otherwise;
+}
+
+// To shift quantised keys, llama.cpp turns them back by a rotation that it makes only for heads that are multiples of
+// 64, and looks for it in any case.
+bool keys_can_shift(const llama_model * model, ggml_type type) {
+    if (ggml_blck_size(type) == 1) {
+        return true;
+    }
+    const char * disabled = std::getenv("LLAMA_ATTN_ROT_DISABLE");
+    if (disabled != nullptr && std::strcmp(disabled, "0") != 0) {
+        return false;
+    }
+    char architecture[128] = {};
+    llama_model_meta_val_str(model, "general.architecture", architecture, sizeof(architecture));
+    const std::string prefix = std::string(architecture) + ".attention.key_length";
+    const int64_t own = llama_model_n_embd(model) / std::max(llama_model_n_head(model), 1);
+    const int64_t head = meta_number(model, prefix, own);
+    return head % 64 == 0 && meta_number(model, prefix + "_swa", head) == head;
+}
+
+}  // namespace
+
+bool can_shift(const llama_context * ctx, const common_params & params) {
+    llama_memory_t memory = llama_get_memory(ctx);
+    const llama_model * model = llama_get_model(ctx);
+    const llama_rope_type rope = llama_model_rope_type(model);
+    return memory != nullptr && llama_memory_can_shift(memory) && rope != LLAMA_ROPE_TYPE_MROPE &&
+           rope != LLAMA_ROPE_TYPE_IMROPE && rope != LLAMA_ROPE_TYPE_VISION &&
+           keys_can_shift(model, params.cache_type_k);
+}
+
+void drop_from_cache(llama_context * ctx, slot & slot, const token_range & dropped) {
+    const auto n_cached = static_cast<int32_t>(slot.cached.size());
+    const int32_t end = std::min(dropped.begin + dropped.n, n_cached);
+    if (end <= dropped.begin) {
+        return;
+    }
+    if (slot.sharing != 0 && slot.n_shared > dropped.begin) {
+        clear_cache(ctx, slot);
+        return;
+    }
+    llama_memory_t memory = llama_get_memory(ctx);
+    if (!llama_memory_seq_rm(memory, slot.sequence, dropped.begin, end)) {
+        clear_cache(ctx, slot);
+        return;
+    }
+    if (end < n_cached) {
+        llama_memory_seq_add(memory, slot.sequence, end, n_cached, dropped.begin - end);
+        slot.unsettled = true;
+    }
+    slot.cached.erase(slot.cached.begin() + dropped.begin, slot.cached.begin() + end);
+    slot.n_exact = std::min(slot.n_exact, dropped.begin);
+    drop_checkpoints_after(slot.checkpoints, dropped.begin);
+}
+
+int32_t reuse_chunks(llama_context * ctx, slot & slot, const std::vector<llama_token> & tokens, int32_t kept,
+                     int32_t n_least) {
+    if (slot.sharing != 0 && slot.n_shared > kept) {
+        return kept;
+    }
+    llama_memory_t memory = llama_get_memory(ctx);
+    const std::vector<llama_token> & old = slot.cached;
+    const size_t wanted = tokens.size() - 1;  // at least one token gives logits
+    auto to = static_cast<size_t>(kept);
+    for (size_t from = to; from < old.size() && to < wanted;) {
+        size_t n = 0;
+        while (from + n < old.size() && to + n < wanted && old[from + n] == tokens[to + n]) {
+            ++n;
+        }
+        if (n < static_cast<size_t>(n_least)) {
+            ++from;
+            continue;
+        }
+        const auto begin = static_cast<llama_pos>(from);
+        const auto target = static_cast<llama_pos>(to);
+        if (from != to) {
+            llama_memory_seq_rm(memory, slot.sequence, target, begin);
+            llama_memory_seq_add(memory, slot.sequence, begin, begin + static_cast<llama_pos>(n), target - begin);
+            slot.unsettled = true;
+        }
+        from += n;
+        to += n;
+    }
+    if (to > static_cast<size_t>(kept)) {
+        slot.n_exact = std::min(slot.n_exact, kept);
+        drop_checkpoints_after(slot.checkpoints, kept);
+        llama_memory_seq_rm(memory, slot.sequence, static_cast<llama_pos>(to), -1);
+        slot.cached.assign(tokens.begin(), tokens.begin() + static_cast<std::ptrdiff_t>(to));
+    }
+    return static_cast<int32_t>(to);
+}
+
+}  // namespace pyllama

@@ -1,0 +1,86 @@
+// What slots hold of earlier requests: prompts that move to host memory and back, checkpoints of memory that cannot be
+// rolled back, and contexts that are full and go on. Engine thread.
+
+#include <algorithm>
+
+#include "context_shift.h"
+#include "engine.h"
+#include "log_sink.h"
+
+namespace pyllama {
+
+// An idle slot is about to take `next`: keeps what it loses by that, and gives it what begins like `next`.
+void engine::recall(slot & target, const generation & next) {
+    if (!prompts_.enabled() || !generates_) {
+        return;
+    }
+    const int32_t own = target.usable_prefix(next);
+    if (2 * static_cast<size_t>(own) < target.cached.size()) {
+        prompts_.keep(decoder_->context(), target);
+    }
+    if (const saved_sequence * found = prompts_.find(next, own)) {
+        log_text(log_level::debug,
+                 "updating prompt cache: a slot takes " + std::to_string(found->tokens.size()) + " tokens from it");
+        if (!load_sequence(decoder_->context(), *found, target) && decoder_->unified()) {
+            put_idle_away(target);  // for its cells; the cache may have lost what was found to them
+            if (const saved_sequence * again = prompts_.find(next, 0)) {
+                load_sequence(decoder_->context(), *again, target);
+            }
+        }
+    }
+    if (params_.common.cache_idle_slots && decoder_->unified()) {
+        put_idle_away(target);
+    }
+}
+
+// An idle slot loses its cache; the prompt cache has it then, if it has room.
+void engine::put_away(slot & target) {
+    prompts_.keep(decoder_->context(), target);
+    clear_cache(decoder_->context(), target);
+}
+
+// Every token of a unified cache pays for the cells of others: idle slots' give way when a request starts.
+void engine::put_idle_away(const slot & except) {
+    for (slot & each : slots_) {
+        if (&each == &except || !each.is_idle() || each.cached.empty()) {
+            continue;
+        }
+        if (prompts_.keep(decoder_->context(), each)) {
+            log_text(log_level::debug,
+                     "slot " + std::to_string(each.id) + " goes to the prompt cache __TEST_TAG_CACHE_IDLE_SLOT__");
+        }
+        if (prompts_.has(each)) {
+            clear_cache(decoder_->context(), each);
+        }
+    }
+}
+
+// Near the end of a prompt, where the next one is likely to part from it, and at a distance before that.
+void engine::note_checkpoint(slot & target) {
+    const auto n = static_cast<int32_t>(target.cached.size());
+    const auto n_left = static_cast<int32_t>(target.running->tokens().size()) - n;
+    const int32_t last = target.checkpoints.empty() ? 0 : target.checkpoints.back().n_tokens;
+    const bool near_end = n_left <= decoder_->n_ubatch() + 4;
+    if (near_end || n - last > params_.common.checkpoint_min_step) {
+        add_checkpoint(decoder_->context(), target.sequence, n, static_cast<size_t>(decoder_->n_checkpoints()),
+                       target.checkpoints);
+    }
+}
+
+void engine::shift_full_contexts() {
+    if (!shifts_) {
+        return;
+    }
+    for (slot & each : slots_) {
+        if (each.running && each.running->outgrown()) {
+            generation & running = *each.running;
+            const auto n_tokens = static_cast<int32_t>(running.tokens().size());
+            const token_range dropped =
+                choose_dropped(n_tokens, running.n_fresh(), n_ctx_slot_, running.n_keep(), running.params().n_discard);
+            drop_from_cache(decoder_->context(), each, dropped);
+            running.drop(dropped.begin, dropped.n);
+        }
+    }
+}
+
+}  // namespace pyllama

@@ -1,0 +1,168 @@
+// Contexts that are full and go on: the tokens are those of a plain loop that drops the same ones.
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "check.h"
+#include "context_shift.h"
+#include "engine.h"
+#include "engine_fixture.h"
+#include "plain_run.h"
+
+using namespace pyllama;
+using namespace pyllama_test;
+
+namespace {
+
+server_params shifting(int n_slots, int n_ctx, bool unified) {
+    server_params params = engine_params(n_slots, n_ctx, unified);
+    params.common.ctx_shift = true;
+    return params;
+}
+
+prepared_request keeping(const std::vector<llama_token> & tokens, int n, int n_keep, int n_discard, int n_choices = 1) {
+    auto made = request(tokens, n, n_choices);
+    made.params.n_keep = n_keep;
+    made.params.n_discard = n_discard;
+    return made;
+}
+
+std::string expected(const std::vector<llama_token> & tokens, int n, int n_keep, int n_discard,
+                     bool recompute = false) {
+    plain_options options;
+    options.n_ctx = 256;
+    options.shift = true;
+    options.recompute = recompute;
+    options.n_keep = n_keep;
+    options.n_discard = n_discard;
+    return plain_run(*demo_model(), tokens, n, options);
+}
+
+}  // namespace
+
+TEST(what_is_dropped_leaves_what_is_kept_and_what_is_fresh) {
+    const token_range half = choose_dropped(256, 1, 256, 5, 0);
+    CHECK_EQ(half.begin, 5);
+    CHECK_EQ(half.n, 125);
+    CHECK_EQ(choose_dropped(256, 1, 256, 5, 1).n, 1);
+    CHECK_EQ(choose_dropped(256, 1, 256, 5, 1000000).n, 249);
+    random_source random(1);
+    for (int i = 0; i < 20000; ++i) {
+        const auto n_ctx = static_cast<int32_t>(5 + random.below(300));
+        const auto n_keep = static_cast<int32_t>(random.below(400));
+        const int32_t kept = std::min(n_keep, n_ctx - 4);
+        const auto n_fresh = static_cast<int32_t>(1 + random.below(static_cast<uint32_t>(n_ctx - kept - 2)));
+        const int32_t n_tokens = n_ctx - 1 + n_fresh;
+        const token_range dropped =
+            choose_dropped(n_tokens, n_fresh, n_ctx, n_keep, static_cast<int32_t>(random.below(3) * random.below(300)));
+        CHECK_EQ(dropped.begin, kept);
+        CHECK(dropped.n >= 1);
+        CHECK(dropped.begin + dropped.n < n_tokens - n_fresh);
+        CHECK(n_tokens - dropped.n < n_ctx);
+    }
+}
+
+TEST(a_shifted_answer_equals_a_plain_loop_that_shifts) {
+    for (const bool unified : {true, false}) {
+        for (const auto & [n_keep, n_discard] : std::vector<std::pair<int, int>>{{0, 0}, {20, 0}, {20, 7}, {100, 60}}) {
+            const int n_slots = unified ? 1 : 2;
+            engine target(demo_model(), shifting(n_slots, 256 * n_slots, unified));
+            const auto tokens = prompt(4, 120);
+            CHECK_EQ(answer(target.submit(keeping(tokens, 400, n_keep, n_discard))),
+                     expected(tokens, 400, n_keep, n_discard));
+        }
+    }
+}
+
+TEST(shifted_answers_beside_each_other_are_the_same) {
+    engine target(demo_model(), shifting(3, 768, false));
+    std::vector<submitted> handles;
+    for (uint32_t seed = 0; seed < 6; ++seed) {
+        handles.push_back(target.submit(keeping(prompt(seed, 100 + seed * 20), 300, 10, 0)));
+    }
+    for (uint32_t seed = 0; seed < 6; ++seed) {
+        CHECK_EQ(answer(handles[seed]), expected(prompt(seed, 100 + seed * 20), 300, 10, 0));
+    }
+}
+
+TEST(without_the_flag_a_full_context_ends_the_answer) {
+    engine target(demo_model(), engine_params(1, 256, true));
+    const auto tokens = prompt(4, 120);
+    CHECK_EQ(answer(target.submit(request(tokens, 400))), expected(tokens, 136, 0, 0));
+}
+
+TEST(what_was_moved_is_no_prefix_for_others) {
+    engine target(demo_model(), shifting(1, 256, true));
+    const auto tokens = prompt(5, 120);
+    answer(target.submit(keeping(tokens, 200, 30, 0)));
+    // The first thirty are as they were computed; what moved behind them is not looked at.
+    CHECK_EQ(answer(target.submit(request(tokens, 40))), plain_loop(tokens, 40, 1024));
+    CHECK_EQ(target.metrics().n_cached_tokens.load(), 30u);
+}
+
+TEST(choices_that_share_cells_are_computed_again_instead) {
+    server_params params = shifting(2, 512, true);
+    params.common.kv_unified_per_slot = 256;
+    engine limited(demo_model(), params);
+    const auto tokens = prompt(6, 120);
+    const std::string wanted = expected(tokens, 200, 10, 0, true);
+    for (const std::string & text : answers(limited.submit(keeping(tokens, 200, 10, 0, 2)), 2)) {
+        CHECK_EQ(text, wanted);
+    }
+}
+
+// A long message lands at every fill of the context.
+TEST(forced_text_makes_room_for_itself) {
+    reasoning_tags tags;
+    tags.start = "<think>";
+    tags.ends = {"</think>"};
+    tags.open = true;
+    server_params params = shifting(4, 1024, false);
+    engine target(demo_model(), params);
+    std::vector<submitted> handles;
+    for (int budget = 1; budget < 80; ++budget) {
+        auto made = keeping(prompt(1, 180), 200, 10, budget % 3 == 0 ? 5 : 0);
+        made.params.reasoning =
+            make_reasoning_params(*demo_model(), tags, {budget, std::string(60, '9') + " and " + std::string(20, 'x')});
+        handles.push_back(target.submit(std::move(made)));
+    }
+    for (const submitted & handle : handles) {
+        const std::string text = answer(handle);
+        CHECK_EQ(std::count(text.begin(), text.end(), ' '), 200);
+        CHECK(text.find("length") != std::string::npos);
+    }
+    CHECK_EQ(target.metrics().n_failed.load(), 0u);
+}
+
+TEST(a_cancelled_shift_leaves_nothing_behind) {
+    step_gate gate;
+    engine target(demo_model(), shifting(1, 256, true), gate.decoder());
+    const auto tokens = prompt(4, 250);
+    const auto handle = target.submit(keeping(tokens, 100, 10, 0));
+    gate.run(8);
+    target.cancel(handle.control);
+    gate.open();
+    answer(handle);
+    CHECK_EQ(answer(target.submit(request(tokens, 5))), plain_loop(tokens, 5, 1024));
+}
+
+TEST(chunks_of_an_old_prompt_are_moved_to_where_a_new_one_has_them) {
+    engine target(demo_model(), engine_params(1, 1024, true));
+    const auto head = prompt(7, 40);
+    const auto dropped = prompt(8, 50);
+    const auto tail = prompt(9, 120);
+    auto old = head;
+    old.insert(old.end(), dropped.begin(), dropped.end());
+    old.insert(old.end(), tail.begin(), tail.end());
+    auto shorter = head;
+    shorter.insert(shorter.end(), tail.begin(), tail.end());
+    answer(target.submit(request(old, 5)));
+    auto made = request(shorter, 20);
+    made.params.n_cache_reuse = 32;
+    answer(target.submit(std::move(made)));
+    // All but the last token, of the head and of the tail.
+    CHECK_EQ(target.metrics().n_cached_tokens.load(), 159u);
+    CHECK_EQ(target.metrics().n_prompt_tokens.load(), 211u);
+    // What was moved is exact for nobody else.
+    CHECK_EQ(answer(target.submit(request(shorter, 20))), plain_loop(shorter, 20, 1024));
+}

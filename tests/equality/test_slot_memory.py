@@ -1,0 +1,164 @@
+"""What slots keep and give up, on every kind of memory: the answers stay those of a fresh engine.
+
+Checkpoints (sliding window, recurrent and hybrid states), saved slots, and context shift, by greedy tokens.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pyllama
+from pyllama._core import _llama
+
+tiny_models = pytest.importorskip("tiny_models", reason="gguf writes the models: pip install gguf")
+
+KINDS: dict[str, Callable[[Path], None]] = {
+    "llama": tiny_models.write_llama,
+    "gemma3": tiny_models.write_gemma3,
+    "mamba": tiny_models.write_mamba,
+    "lfm2": tiny_models.write_lfm2,
+}
+HEAD = [1, *(4 + i % 20 for i in range(80))]
+FIRST = [*HEAD, 5, 6, 7, 8, 9]
+SECOND = [*HEAD, 9, 8, 7, 6, 5]
+
+
+@pytest.fixture(scope="module", params=list(KINDS))
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def path(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("models") / f"{kind}.gguf"
+    KINDS[kind](path)
+    return path
+
+
+@pytest.fixture
+def make(path: Path) -> Iterator[Callable[..., _llama.Engine]]:
+    engines: list[_llama.Engine] = []
+
+    def make(*flags: str) -> _llama.Engine:
+        always = [
+            "--model",
+            str(path),
+            "--threads",
+            "1",
+            "--ubatch-size",
+            "16",
+            "--parallel",
+            "2",
+            "-c",
+            "256",
+        ]
+        engines.append(_llama.Engine(_llama.ServerParams([*always, *flags])))
+        return engines[-1]
+
+    yield make
+    for engine in engines:
+        engine.close()
+
+
+def complete(engine: _llama.Engine, prompt: list[int], **fields: Any) -> dict[str, Any]:
+    body = {"prompt": prompt, "n_predict": 8, "temperature": 0, "ignore_eos": True, "return_tokens": True}
+    waker = _llama.Waker()
+    with closing(waker):
+        stream = engine.submit(engine.prepare_completion(json.dumps(body | fields).encode()), waker, 1)
+        while stream.state != "finished":
+            waker.wait()
+            waker.drain()
+    data, *_ = stream.read(0)
+    answer: dict[str, Any] = json.loads(data)
+    return answer
+
+
+def test_a_prompt_that_parts_from_the_cache_goes_on_from_a_checkpoint(
+    make: Callable[..., _llama.Engine], kind: str
+) -> None:
+    fresh = complete(make("--cache-ram", "0"), SECOND)
+    engine = make("--cache-ram", "0")
+    complete(engine, FIRST, id_slot=0)
+    answer = complete(engine, SECOND, id_slot=0)
+    assert answer["tokens"] == fresh["tokens"]
+    assert answer["timings"]["cache_n"] >= (len(HEAD) if kind == "llama" else 64)
+    assert answer["timings"]["cache_n"] + answer["timings"]["prompt_n"] == len(SECOND)
+
+
+def test_without_checkpoints_it_is_computed_again(make: Callable[..., _llama.Engine], kind: str) -> None:
+    engine = make("--cache-ram", "0", "--ctx-checkpoints", "0")
+    complete(engine, FIRST, id_slot=0)
+    answer = complete(engine, SECOND, id_slot=0)
+    # The tiny window's cache is larger than the window: nothing has left it yet.
+    has_state = kind in ("mamba", "lfm2")
+    assert answer["timings"]["cache_n"] == (0 if has_state else len(HEAD))
+
+
+def test_a_saved_slot_and_its_checkpoints_come_back(
+    make: Callable[..., _llama.Engine], tmp_path: Path, kind: str
+) -> None:
+    flags = ("--cache-ram", "0", "--slot-save-path", str(tmp_path))
+    engine = make(*flags)
+    first = complete(engine, FIRST, id_slot=0)
+    saved = engine.slot_action(0, "save", b'{"filename":"x"}')
+    assert saved["n_saved"] == len(FIRST) + 7
+    assert saved["n_written"] == (tmp_path / "x").stat().st_size
+    live = complete(engine, SECOND, id_slot=0)
+    other = make(*flags)
+    restored = other.slot_action(1, "restore", b'{"filename":"x"}')
+    assert restored["n_restored"] == saved["n_saved"]
+    assert restored["n_read"] == saved["n_written"]
+    answer = complete(other, SECOND, id_slot=1)
+    assert answer["tokens"] == live["tokens"]
+    # What has left a window is not saved.
+    assert answer["timings"]["cache_n"] == (80 if kind == "gemma3" else live["timings"]["cache_n"])
+    other.slot_action(1, "restore", b'{"filename":"x"}')
+    again = complete(other, [*FIRST, *first["tokens"][:7], 5], id_slot=1)
+    assert again["timings"]["prompt_n"] == 1
+
+
+def test_a_slot_of_another_model_is_refused(
+    make: Callable[..., _llama.Engine], tmp_path: Path, kind: str
+) -> None:
+    other = tmp_path / "other.gguf"
+    KINDS["llama" if kind != "llama" else "mamba"](other)
+    flags = ("--slot-save-path", str(tmp_path))
+    engine = make(*flags)
+    complete(engine, FIRST, id_slot=0)
+    engine.slot_action(0, "save", b'{"filename":"x"}')
+    stranger = make("--model", str(other), *flags)
+    with pytest.raises(pyllama.InvalidRequestError, match="another model"):
+        stranger.slot_action(0, "restore", b'{"filename":"x"}')
+    # Nor without what proves it: the file is cut within its state.
+    data = (tmp_path / "x").read_bytes()
+    (tmp_path / "x").write_bytes(data[:400])
+    with pytest.raises(pyllama.InvalidRequestError, match="Unable to restore slot"):
+        engine.slot_action(0, "restore", b'{"filename":"x"}')
+
+
+def test_the_prompt_cache_gives_back_every_kind(make: Callable[..., _llama.Engine]) -> None:
+    fresh = complete(make("--cache-ram", "0"), FIRST)
+    engine = make("--cache-ram", "64")
+    complete(engine, FIRST, id_slot=0)
+    complete(engine, [1, *(20 - i % 13 for i in range(60))], id_slot=0)
+    answer = complete(engine, FIRST, id_slot=0)
+    assert answer["tokens"] == fresh["tokens"]
+    assert answer["timings"]["cache_n"] >= 64
+
+
+def test_a_full_context_goes_on(
+    make: Callable[..., _llama.Engine],
+) -> None:
+    engine = make("--context-shift", "--keep", "4")
+    answer = complete(engine, HEAD, n_predict=200)
+    assert answer["truncated"] is True
+    assert len(answer["tokens"]) == 200
+    assert answer["stop_type"] == "limit"
+    # And the next request is served as by a fresh engine.
+    assert complete(engine, SECOND)["tokens"] == complete(make(), SECOND)["tokens"]
