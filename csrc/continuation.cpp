@@ -61,7 +61,7 @@ void read_continuation(const model & model, const common_json & body, chat_reque
     if (add != nullptr) {
         inputs.add_generation_prompt = as_bool(*add, "add_generation_prompt");
     }
-    const bool ends_with_assistant = messages.back().role == "assistant";
+    const bool ends_with_assistant = !messages.empty() && messages.back().role == "assistant";
     if (const common_json * asked = find_field(body, "continue_final_message")) {
         mode = read_mode(*asked);
         if (mode == COMMON_CHAT_CONTINUATION_NONE) {
@@ -72,8 +72,9 @@ void read_continuation(const model & model, const common_json & body, chat_reque
                               "add_generation_prompt");
         }
         if (!ends_with_assistant) {
-            throw bad_request("'continue_final_message' needs an assistant message at the end of 'messages'",
-                              "continue_final_message");
+            throw bad_request(
+                "'continue_final_message' needs an assistant message at the end of '" + request.messages_field + "'",
+                "continue_final_message");
         }
     } else if (model.params().prefill_assistant && ends_with_assistant) {
         mode = COMMON_CHAT_CONTINUATION_AUTO;
@@ -82,18 +83,19 @@ void read_continuation(const model & model, const common_json & body, chat_reque
     }
 
     const common_chat_msg & last = messages.back();
-    const std::string field = "messages[" + std::to_string(messages.size() - 1) + "]";
+    const message_fields & field = request.fields[messages.size() - 1];
     if (messages.size() >= 2 && messages[messages.size() - 2].role == "assistant") {
-        throw bad_request("'messages' must not end with two assistant messages", field);
+        throw bad_request("'" + request.messages_field + "' must not end with two assistant messages", field.item);
     }
     if (!last.tool_calls.empty()) {
-        throw bad_request("an assistant message with tool calls cannot be continued", field + ".tool_calls");
+        throw bad_request("an assistant message with tool calls cannot be continued", field.calls);
     }
     const bool has_content = !last.render_content().empty();
     if (!has_content && last.reasoning_content.empty()) {
         // Stopped before its first text. The handlers leave even the start of the turn out for such a message.
         if (messages.size() == 1) {
-            throw bad_request("'messages' holds nothing to answer and nothing to continue", "messages");
+            throw bad_request("'" + request.messages_field + "' holds nothing to answer and nothing to continue",
+                              request.messages_field);
         }
         messages.pop_back();
         mode = COMMON_CHAT_CONTINUATION_NONE;

@@ -4,18 +4,14 @@
 #include <iterator>
 #include <limits>
 
-#include "chat_parser.h"
-#include "completion_format.h"
 #include "continuation.h"
 #include "errors.h"
 #include "prompt_settings.h"
+#include "prompt_writer.h"
 #include "random_id.h"
-#include "request.h"
+#include "request_anthropic.h"
+#include "request_responses.h"
 #include "tokenize.h"
-#include "writer_deltas.h"
-#include "writer_openai_body.h"
-#include "writer_openai_stream.h"
-#include "writer_paddler.h"
 
 namespace pyllama {
 
@@ -30,12 +26,12 @@ common_chat_session render(const model & model, const chat_request & request) {
         // Schemas are compiled in here too; tell the reasons apart by compiling each alone.
         require_compilable(request.json_schema, request.schema_field);
         for (size_t i = 0; i < request.inputs.tools.size(); ++i) {
-            require_compilable(request.inputs.tools[i].parameters,
-                               "tools[" + std::to_string(i) + "].function.parameters");
+            require_compilable(request.inputs.tools[i].parameters, request.parameter_fields[i]);
         }
         std::string reason = e.what();  // many lines, with a piece of the template
         std::replace(reason.begin(), reason.end(), '\n', ' ');
-        throw bad_request("the chat template cannot render these 'messages': " + reason, "messages");
+        throw bad_request("the chat template cannot render this '" + request.messages_field + "': " + reason,
+                          request.messages_field);
     }
 }
 
@@ -83,14 +79,15 @@ reasoning_tags tags_of(const chat_request & request, const common_chat_session &
     return tags;
 }
 
-std::vector<llama_token> tokenize_prompt(const model & model, const std::string & text, int32_t n_ctx) {
+std::vector<llama_token> tokenize_prompt(const model & model, const std::string & text, int32_t n_ctx,
+                                         const std::string & field) {
     if (text.empty()) {
-        throw bad_request("the chat template gives an empty prompt for these messages", "messages");
+        throw bad_request("the chat template gives an empty prompt for this '" + field + "'", field);
     }
     check_size(model, text, n_ctx);
-    std::vector<llama_token> tokens = tokenize(model.vocab(), text, true, true, "messages");
+    std::vector<llama_token> tokens = tokenize(model.vocab(), text, true, true, field);
     if (tokens.empty()) {
-        throw bad_request("these messages give a prompt without tokens", "messages");
+        throw bad_request("this '" + field + "' gives a prompt without tokens", field);
     }
     if (tokens.size() >= static_cast<size_t>(n_ctx)) {
         throw context_exceeded(static_cast<int64_t>(tokens.size()), n_ctx);
@@ -98,31 +95,12 @@ std::vector<llama_token> tokenize_prompt(const model & model, const std::string 
     return tokens;
 }
 
-std::unique_ptr<frame_writer> make_writer(const std::shared_ptr<const model> & model, const chat_request & request,
-                                          const common_chat_session & session, const std::string & continued,
-                                          dialect dialect, const prepared_request & prepared) {
-    completion_format format = make_format(model, request, prepared, false);
-    chat_parser_options options;
-    options.echo = request.echo;
-    options.incremental = always_streams(dialect) || request.stream;
-    options.continued = continued;
-    std::vector<chat_parser> parsers;
-    for (int32_t i = 0; i < request.n_choices; ++i) {
-        parsers.emplace_back(session, model->vocab(), options);
+std::string id_prefix(dialect dialect) {
+    switch (dialect) {
+        case dialect::responses: return "resp_";
+        case dialect::anthropic: return "msg_";
+        default: return "chatcmpl-";
     }
-    if (dialect == dialect::deltas) {
-        return std::make_unique<writer_deltas>(std::move(format), std::move(parsers));
-    }
-    if (dialect == dialect::paddler) {
-        return std::make_unique<writer_paddler>(std::move(format), std::move(parsers), request.parse_tool_calls);
-    }
-    std::unique_ptr<frame_writer> writer;
-    if (request.stream) {
-        writer = std::make_unique<writer_openai_stream>(format, std::move(parsers));
-    } else {
-        writer = std::make_unique<writer_openai_body>(format, std::move(parsers));
-    }
-    return with_verbose(std::move(writer), std::move(format), request);
 }
 
 // llama.cpp tokenises and parses a continued message where no check of ours can come first. Returns the stack that
@@ -131,20 +109,20 @@ size_t check_texts(const model & model, const chat_request & request, int32_t n_
     size_t n_unbroken = 0;
     const auto & messages = request.inputs.messages;
     for (size_t i = 0; i < messages.size(); ++i) {
-        const std::string field = "messages[" + std::to_string(i) + "]";
+        const message_fields & fields = request.fields[i];
         size_t n_message = 0;
-        const auto check = [&](const std::string & text, const char * member) {
+        const auto check = [&](const std::string & text, const std::string & field) {
             const size_t n = longest_unbroken(text);
             if (n > tokenize_limits::n_unbroken) {
                 check_size(model, text, n_ctx);  // says more to the client
-                check_unbroken(model.vocab(), text, field + member);
+                check_unbroken(model.vocab(), text, field);
             }
             n_message += n;
         };
-        check(messages[i].reasoning_content, ".reasoning_content");
-        check(messages[i].content, ".content");
+        check(messages[i].reasoning_content, fields.reasoning);
+        check(messages[i].content, fields.content);
         for (const auto & part : messages[i].content_parts) {
-            check(part.text, ".content");
+            check(part.text, fields.content);
         }
         n_unbroken = std::max(n_unbroken, n_message);
     }
@@ -156,8 +134,8 @@ prepared_request prepare(const std::shared_ptr<const model> & model, chat_reques
     const auto [session, continued] = apply_template(*model, request);
 
     prepared_request prepared;
-    prepared.tokens = tokenize_prompt(*model, session.prompt() + continued, limits.n_ctx_slot);
-    prepared.id = "chatcmpl-" + random_id();
+    prepared.tokens = tokenize_prompt(*model, session.prompt() + continued, limits.n_ctx_slot, request.messages_field);
+    prepared.id = id_prefix(dialect) + random_id();
     prepared.stream = request.stream || dialect == dialect::paddler;
     prepared.sse_ping_interval = request.sse_ping_interval;
     prepared.n_choices = request.n_choices;
@@ -171,15 +149,26 @@ prepared_request prepare(const std::shared_ptr<const model> & model, chat_reques
                      std::back_inserter(params.template_stop), std::string());
     params.stop.insert(params.stop.end(), params.template_stop.begin(), params.template_stop.end());
 
-    prepared.writer = make_writer(model, request, session, continued, dialect, prepared);
+    // Its first event tells what was cached.
+    params.return_progress = params.return_progress || (dialect == dialect::anthropic && request.stream);
+
+    prepared.writer = make_chat_writer(model, request, session, continued, dialect, prepared);
     return prepared;
+}
+
+chat_request parse(const model & model, std::string_view body, dialect dialect) {
+    switch (dialect) {
+        case dialect::responses: return parse_responses_request(model, body);
+        case dialect::anthropic: return parse_anthropic_request(model, body);
+        default: return parse_chat_request(model, body);
+    }
 }
 
 }  // namespace
 
 prepared_request prepare_chat(const std::shared_ptr<const model> & model, std::string_view body, dialect dialect,
                               const prompt_limits & limits) {
-    chat_request request = parse_chat_request(*model, body);
+    chat_request request = parse(*model, body, dialect);
     check_choices(request, limits);
     require_one_answer(dialect, request.n_choices, request.choices_field);
     prepared_request prepared;
@@ -188,8 +177,8 @@ prepared_request prepare_chat(const std::shared_ptr<const model> & model, std::s
     return prepared;
 }
 
-std::string render_chat(const model & model, std::string_view body) {
-    chat_request request = parse_chat_request(model, body);
+std::string render_chat(const model & model, std::string_view body, dialect dialect) {
+    chat_request request = parse(model, body, dialect);
     const size_t n_unbroken = check_texts(model, request, std::numeric_limits<int32_t>::max());
     std::string text;
     with_stack_for(n_unbroken, [&] {

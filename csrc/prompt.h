@@ -47,10 +47,12 @@ struct generation_params {
 };
 
 enum class dialect {
-    native,   // llama-server's own completion: raw completions only
-    openai,   // server-sent events when the request streams, else one JSON body
-    deltas,   // newline-delimited JSON, one delta a line: the in-process API
-    paddler,  // Paddler's tokens, one a line, of one answer
+    native,     // llama-server's own completion: raw completions only
+    openai,     // server-sent events when the request streams, else one JSON body
+    responses,  // OpenAI's Responses, and
+    anthropic,  // Anthropic's Messages, in the same two ways: chats only
+    deltas,     // newline-delimited JSON, one delta a line: the in-process API
+    paddler,    // Paddler's tokens, one a line, of one answer
 };
 
 // Whose answers are streams, whatever the request says.
@@ -67,7 +69,7 @@ struct further_prompt {
 };
 
 struct prepared_request {
-    std::string id;                               // "chatcmpl-..."
+    std::string id;                               // "chatcmpl-...", "resp_...", "msg_..."
     std::shared_ptr<const pyllama::model> model;  // that it was prepared with
     std::string owner;                            // whose request it is: an API key, or anybody
     bool stream = false;
@@ -89,8 +91,8 @@ struct prompt_limits {
     int32_t n_slots = 1;
 };
 
-// body: the raw JSON of POST /v1/chat/completions. Throws error: invalid_request with the field named,
-// context_exceeded with both counts.
+// body: the raw JSON of POST /v1/chat/completions, /v1/responses or /v1/messages, as the dialect says. Throws error:
+// invalid_request with the field named, context_exceeded with both counts.
 prepared_request prepare_chat(const std::shared_ptr<const model> & model, std::string_view body, dialect dialect,
                               const prompt_limits & limits);
 
@@ -104,6 +106,6 @@ prepared_request prepare_infill(const std::shared_ptr<const model> & model, std:
                                 const prompt_limits & limits);
 
 // The text that the chat template makes of such a body. Throws error(invalid_request).
-std::string render_chat(const model & model, std::string_view body);
+std::string render_chat(const model & model, std::string_view body, dialect dialect = dialect::openai);
 
 }  // namespace pyllama

@@ -40,7 +40,8 @@ void check_choices(const generation_request & request, const prompt_limits & lim
 }
 
 void require_one_answer(dialect dialect, int32_t n_answers, const std::string & field) {
-    if (dialect == dialect::paddler && n_answers > 1) {
+    const bool has_choices = dialect == dialect::openai || dialect == dialect::native || dialect == dialect::deltas;
+    if (!has_choices && n_answers > 1) {
         throw bad_request(
             "'" + field + "' asks for " + std::to_string(n_answers) + " answers; here each request has one", field);
     }

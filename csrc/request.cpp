@@ -4,8 +4,7 @@
 
 #include "continuation.h"
 #include "errors.h"
-#include "json_text.h"
-#include "request_fields.h"
+#include "request_chat.h"
 
 namespace pyllama {
 
@@ -14,16 +13,11 @@ namespace {
 common_chat_msg_content_part parse_part(const common_json & part, const std::string & field) {
     as_object(part, field);
     const std::string type = as_string(required(part, "type", field), field + ".type");
-    if (type == "image_url" || type == "input_image" || type == "input_audio" || type == "video_url") {
-        throw bad_request("'" + field + "' is of type '" + type + "', and this model reads text only", field);
-    }
+    refuse_media(type, field);
     if (type != "text") {
         throw bad_request("'" + field + ".type' must be 'text', but is '" + type + "'", field + ".type");
     }
-    common_chat_msg_content_part result;
-    result.type = type;
-    result.text = as_string(required(part, "text", field), field + ".text");
-    return result;
+    return text_part(as_string(required(part, "text", field), field + ".text"));
 }
 
 common_chat_tool_call parse_tool_call(const common_json & call, const std::string & field) {
@@ -37,13 +31,7 @@ common_chat_tool_call parse_tool_call(const common_json & call, const std::strin
     const common_json & function = as_object(required(call, "function", field), inner);
     common_chat_tool_call result;
     result.name = as_string(required(function, "name", inner), inner + ".name");
-    const common_json & arguments = required(function, "arguments", inner);
-    result.arguments = arguments.is_string() ? arguments.get<std::string>() : arguments.dump();
-    // Templates that want an object get it parsed from this text.
-    check_json_depth(result.arguments, request_limits::json_depth, inner + ".arguments");
-    if (result.arguments.empty()) {
-        result.arguments = "{}";
-    }
+    result.arguments = read_arguments(required(function, "arguments", inner), inner + ".arguments");
     if (const common_json * id = find_field(call, "id")) {
         result.id = as_string(*id, field + ".id");
     }
@@ -108,80 +96,41 @@ void read_messages(const common_json & body, chat_request & request) {
     }
     request.inputs.messages.reserve(messages.size());
     for (size_t i = 0; i < messages.size(); ++i) {
-        request.inputs.messages.push_back(parse_message(messages.at(i), indexed("messages", i)));
+        const std::string field = indexed("messages", i);
+        request.inputs.messages.push_back(parse_message(messages.at(i), field));
+        request.fields.push_back({field, field + ".content", field + ".reasoning_content", field + ".tool_calls"});
     }
 }
 
-common_chat_tool parse_tool(const common_json & tool, const std::string & field) {
-    as_object(tool, field);
-    if (as_string(required(tool, "type", field), field + ".type") != "function") {
+void add_tool(const common_json & tool, const std::string & field, chat_request & request) {
+    if (as_string(required(as_object(tool, field), "type", field), field + ".type") != "function") {
         throw bad_request("'" + field + ".type' must be 'function'", field + ".type");
     }
     const std::string inner = field + ".function";
-    const common_json & function = as_object(required(tool, "function", field), inner);
-    common_chat_tool result;
-    result.name = as_string(required(function, "name", inner), inner + ".name");
-    if (result.name.empty() || result.name.size() > 256) {
-        throw bad_request("'" + inner + ".name' must have 1 to 256 bytes", inner + ".name");
-    }
-    if (const common_json * description = find_field(function, "description")) {
-        result.description = as_string(*description, inner + ".description");
-    }
-    result.parameters = "{}";
-    if (const common_json * parameters = find_field(function, "parameters")) {
-        check_schema(as_object(*parameters, inner + ".parameters"), inner + ".parameters");
-        result.parameters = parameters->dump();
-    }
-    return result;
+    add_function(as_object(required(tool, "function", field), inner), inner, "parameters", request);
 }
 
 void read_tool_choice(const common_json & choice, chat_request & request) {
-    auto & inputs = request.inputs;
     if (choice.is_string()) {
-        const auto name = choice.get<std::string>();
-        if (name != "auto" && name != "none" && name != "required") {
-            throw bad_request("'tool_choice' must be none, auto, required or a function, but is '" + name + "'",
-                              "tool_choice");
-        }
-        inputs.tool_choice = common_chat_tool_choice_parse_oaicompat(name);
-    } else {
-        const common_json & function =
-            as_object(required(as_object(choice, "tool_choice"), "function", "tool_choice"), "tool_choice.function");
-        const std::string name =
-            as_string(required(function, "name", "tool_choice.function"), "tool_choice.function.name");
-        const auto wanted = std::find_if(inputs.tools.begin(), inputs.tools.end(),
-                                         [&](const common_chat_tool & tool) { return tool.name == name; });
-        if (wanted == inputs.tools.end()) {
-            throw bad_request("'tool_choice' names a function that is not in 'tools': '" + name + "'", "tool_choice");
-        }
-        inputs.tools = {common_chat_tool(*wanted)};
-        inputs.tool_choice = COMMON_CHAT_TOOL_CHOICE_REQUIRED;
+        choose_tools(choice.get<std::string>(), request);
+        return;
     }
-    if (inputs.tool_choice == COMMON_CHAT_TOOL_CHOICE_REQUIRED && inputs.tools.empty()) {
-        throw bad_request("'tool_choice' requires a tool, but 'tools' is empty", "tool_choice");
-    }
+    const common_json & function =
+        as_object(required(as_object(choice, "tool_choice"), "function", "tool_choice"), "tool_choice.function");
+    choose_function(as_string(required(function, "name", "tool_choice.function"), "tool_choice.function.name"),
+                    request);
 }
 
 void read_tools(const model & model, const common_json & body, chat_request & request) {
-    auto & inputs = request.inputs;
-    if (const common_json * tools = find_field(body, "tools")) {
-        if (as_array(*tools, "tools").size() > request_limits::n_tools) {
-            throw bad_request("'tools' has more than " + std::to_string(request_limits::n_tools) + " entries", "tools");
-        }
+    if (const common_json * tools = find_tools(body)) {
         for (size_t i = 0; i < tools->size(); ++i) {
-            inputs.tools.push_back(parse_tool(tools->at(i), indexed("tools", i)));
-        }
-        if (!inputs.tools.empty() && !inputs.use_jinja) {
-            throw bad_request("'tools' needs the server's --jinja flag", "tools");
+            add_tool(tools->at(i), indexed("tools", i), request);
         }
     }
     if (const common_json * choice = find_field(body, "tool_choice")) {
         read_tool_choice(*choice, request);
     }
-    inputs.parallel_tool_calls = common_chat_templates_get_caps(model.templates()).at("supports_parallel_tool_calls");
-    if (const common_json * parallel = find_field(body, "parallel_tool_calls")) {
-        inputs.parallel_tool_calls = as_bool(*parallel, "parallel_tool_calls");
-    }
+    read_parallel_calls(model, body, request);
     if (const common_json * parse = find_field(body, "parse_tool_calls")) {
         request.parse_tool_calls = as_bool(*parse, "parse_tool_calls");
     }
@@ -210,69 +159,41 @@ void read_output_format(const common_json & body, chat_request & request) {
                               "response_format.type");
         }
     }
-    if (!request.grammar.empty() && !request.json_schema.empty()) {
-        throw bad_request("'grammar' cannot be combined with '" + request.schema_field + "'", "grammar");
-    }
-    const auto & inputs = request.inputs;
-    if (!request.grammar.empty() && !inputs.tools.empty() && inputs.tool_choice != COMMON_CHAT_TOOL_CHOICE_NONE) {
-        throw bad_request("'grammar' cannot be combined with 'tools'", "grammar");
-    }
-    request.inputs.json_schema = request.json_schema;
-}
-
-void read_thinking(const model & model, const common_json & body, chat_request & request) {
-    auto & inputs = request.inputs;
-    inputs.reasoning_format = model.params().reasoning_format;
-    if (const common_json * format = find_field(body, "reasoning_format")) {
-        const std::string name = as_string(*format, "reasoning_format");
-        try {
-            inputs.reasoning_format = common_reasoning_format_from_name(name);
-        } catch (const std::exception &) {
-            throw bad_request(
-                "'reasoning_format' must be none, auto, deepseek or deepseek-legacy, but is '" + name + "'",
-                "reasoning_format");
-        }
-    }
-    inputs.enable_thinking = model.thinks();
-    inputs.chat_template_kwargs = model.params().default_template_kwargs;
-    if (const common_json * kwargs = find_field(body, "chat_template_kwargs")) {
-        for (const auto & entry : as_object(*kwargs, "chat_template_kwargs").items()) {
-            inputs.chat_template_kwargs[entry.k] = entry.v.dump();
-        }
-    }
-    const auto thinking = inputs.chat_template_kwargs.find("enable_thinking");
-    if (thinking != inputs.chat_template_kwargs.end()) {
-        if (thinking->second != "true" && thinking->second != "false") {
-            throw bad_request("'chat_template_kwargs.enable_thinking' must be true or false",
-                              "chat_template_kwargs.enable_thinking");
-        }
-        inputs.enable_thinking = thinking->second == "true";
-    }
-    if (const common_json * effort = find_field(body, "reasoning_effort")) {
-        const std::string level = as_string(*effort, "reasoning_effort");
-        if (level == "none") {
-            inputs.enable_thinking = false;
-            inputs.chat_template_kwargs.erase("reasoning_effort");
-            inputs.chat_template_kwargs.erase("enable_thinking");
-        } else if (!level.empty()) {
-            inputs.chat_template_kwargs["reasoning_effort"] = json_quoted(level);
-        }
-    }
+    check_constraint(request);
 }
 
 }  // namespace
 
-chat_request parse_chat_request(const model & model, std::string_view body) {
-    const common_json parsed = parse_body(body);
+chat_request new_chat_request(const model & model) {
     chat_request request;
     request.inputs.use_jinja = model.params().use_jinja;
     request.inputs.force_pure_content = model.params().force_pure_content_parser;
+    return request;
+}
+
+common_chat_msg_content_part text_part(std::string text) {
+    common_chat_msg_content_part part;
+    part.type = "text";
+    part.text = std::move(text);
+    return part;
+}
+
+void refuse_media(const std::string & type, const std::string & field) {
+    static constexpr const char * media[] = {"image_url", "input_image", "image", "input_audio", "video_url"};
+    if (std::find(std::begin(media), std::end(media), type) != std::end(media)) {
+        throw bad_request("'" + field + "' is of type '" + type + "', and this model reads text only", field);
+    }
+}
+
+chat_request parse_chat_request(const model & model, std::string_view body) {
+    const common_json parsed = parse_body(body);
+    chat_request request = new_chat_request(model);
     read_messages(parsed, request);
     read_plain_fields(model, parsed, request);
     read_chat_logprobs(parsed, request);
     read_tools(model, parsed, request);
     read_output_format(parsed, request);
-    read_thinking(model, parsed, request);
+    read_thinking(model, parsed, find_field(parsed, "reasoning_effort"), "reasoning_effort", request);
     read_continuation(model, parsed, request);
     return request;
 }

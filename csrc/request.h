@@ -66,9 +66,21 @@ struct generation_request {
     pyllama::reasoning_tags reasoning_tags;  // the client's own
 };
 
+// Where a message stands in the client's body: for errors.
+struct message_fields {
+    std::string item;
+    std::string content;
+    std::string reasoning;
+    std::string calls;
+};
+
 struct chat_request : generation_request {
-    common_chat_templates_inputs inputs;  // messages, tools, template arguments
-    bool parse_tool_calls = false;        // Paddler: tell them whole as well
+    common_chat_templates_inputs inputs;        // messages, tools, template arguments
+    std::string messages_field = "messages";    // what holds the conversation in this dialect
+    std::vector<message_fields> fields;         // of each message
+    std::vector<std::string> parameter_fields;  // of each tool
+    std::string repeated;                       // members of the body that the answer repeats, as JSON
+    bool parse_tool_calls = false;              // Paddler: tell them whole as well
 };
 
 // Throws error(invalid_request).

@@ -20,31 +20,36 @@ void read_seed(const common_json & body, generation_request & request) {
     request.sampling.seed = static_cast<uint32_t>(seed ^ (seed >> 32));
 }
 
-void read_stop(const model & model, const common_json & body, generation_request & request) {
-    const auto add = [&](const common_json & value, const std::string & field) {
-        std::string text = as_string(value, field);
+void take_stop(const common_json & value, const std::string & field, generation_request & request) {
+    const auto add = [&](const common_json & text_value, const std::string & name) {
+        std::string text = as_string(text_value, name);
         if (text.size() > request_limits::stop_bytes) {
-            throw bad_request("'" + field + "' is longer than " + std::to_string(request_limits::stop_bytes) + " bytes",
-                              field);
+            throw bad_request("'" + name + "' is longer than " + std::to_string(request_limits::stop_bytes) + " bytes",
+                              name);
         }
         if (!text.empty()) {
             request.stop.push_back(std::move(text));
         }
     };
-    if (const common_json * value = find_field(body, "stop")) {
-        if (value->is_string()) {
-            add(*value, "stop");
-        } else if (value->is_array()) {
-            if (value->size() > request_limits::n_stop) {
-                throw bad_request("'stop' has more than " + std::to_string(request_limits::n_stop) + " strings",
-                                  "stop");
-            }
-            for (size_t i = 0; i < value->size(); ++i) {
-                add(value->at(i), "stop[" + std::to_string(i) + "]");
-            }
-        } else {
-            wrong_type("stop", "a string or a list of strings");
+    request.stop.clear();
+    if (value.is_string()) {
+        add(value, field);
+    } else if (value.is_array()) {
+        if (value.size() > request_limits::n_stop) {
+            throw bad_request("'" + field + "' has more than " + std::to_string(request_limits::n_stop) + " strings",
+                              field);
         }
+        for (size_t i = 0; i < value.size(); ++i) {
+            add(value.at(i), indexed(field, i));
+        }
+    } else {
+        wrong_type(field, "a string or a list of strings");
+    }
+}
+
+void read_stop(const model & model, const common_json & body, generation_request & request) {
+    if (const common_json * value = find_field(body, "stop")) {
+        take_stop(*value, "stop", request);
     }
     if (request.stop.empty()) {
         request.stop = model.params().antiprompt;

@@ -10,7 +10,7 @@ std::string event(std::string_view data) {
 }
 
 std::string named_event(std::string_view name, std::string_view data) {
-    std::string out = "event: ";
+    std::string out(event_prefix);
     out.append(name).append("\n").append(event(data));
     return out;
 }

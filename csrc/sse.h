@@ -7,6 +7,7 @@
 
 namespace pyllama::sse {
 
+inline constexpr std::string_view event_prefix = "event: ";
 inline constexpr std::string_view data_prefix = "data: ";
 inline constexpr std::string_view event_end = "\n\n";
 inline constexpr std::string_view done = "data: [DONE]\n\n";

@@ -57,9 +57,11 @@ std::string answer_detokenize(const model & model, const common_json & body) {
     return "{\"content\":" + json_quoted(detokenize(model, tokens)) + "}";
 }
 
-std::string answer_count(const model & model, std::string_view body) {
-    const llama_tokens tokens = tokenize(model.vocab(), render_chat(model, body), true, true, "messages");
-    return "{\"input_tokens\":" + std::to_string(tokens.size()) + ",\"object\":\"response.input_tokens\"}";
+std::string answer_count(const model & model, std::string_view body, dialect dialect) {
+    const char * field = dialect == dialect::responses ? "input" : "messages";
+    const llama_tokens tokens = tokenize(model.vocab(), render_chat(model, body, dialect), true, true, field);
+    return "{\"input_tokens\":" + std::to_string(tokens.size()) +
+           (dialect == dialect::anthropic ? "}" : ",\"object\":\"response.input_tokens\"}");
 }
 
 }  // namespace
@@ -77,9 +79,11 @@ std::string answer(const model & model, text_request kind, std::string_view body
         case text_request::tokenize: return answer_tokenize(model, parse_body(body));
         case text_request::detokenize: return answer_detokenize(model, parse_body(body));
         case text_request::apply_template: return "{\"prompt\":" + json_quoted(render_chat(model, body)) + "}";
+        case text_request::count_responses_tokens: return answer_count(model, body, dialect::responses);
+        case text_request::count_anthropic_tokens: return answer_count(model, body, dialect::anthropic);
         case text_request::count_tokens: break;
     }
-    return answer_count(model, body);
+    return answer_count(model, body, dialect::openai);
 }
 
 }  // namespace pyllama

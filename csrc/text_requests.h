@@ -10,10 +10,12 @@
 namespace pyllama {
 
 enum class text_request {
-    tokenize,        // {"content", "add_special", "parse_special", "with_pieces"} -> {"tokens"}
-    detokenize,      // {"tokens"} -> {"content"}
-    apply_template,  // a chat request -> {"prompt"}
-    count_tokens,    // a chat request -> {"input_tokens", "object"}
+    tokenize,                // {"content", "add_special", "parse_special", "with_pieces"} -> {"tokens"}
+    detokenize,              // {"tokens"} -> {"content"}
+    apply_template,          // a chat request -> {"prompt"}
+    count_tokens,            // a chat request -> {"input_tokens", "object"}
+    count_responses_tokens,  // the same of OpenAI's Responses
+    count_anthropic_tokens,  // and of Anthropic's messages -> {"input_tokens"}
 };
 
 // JSON of the request to JSON of the answer, as llama-server's endpoints of these names. Throws

@@ -82,6 +82,8 @@ cdef extern from "prompt.h" namespace "pyllama" nogil:
     cdef enum class c_dialect "pyllama::dialect":
         native
         openai
+        responses
+        anthropic
         deltas
         paddler
 
@@ -102,6 +104,8 @@ cdef extern from "text_requests.h" namespace "pyllama" nogil:
         detokenize
         apply_template
         count_tokens
+        count_responses_tokens
+        count_anthropic_tokens
 
 cdef extern from "engine.h" namespace "pyllama" nogil:
     cdef cppclass c_generation_control "pyllama::generation_control":

@@ -5,6 +5,7 @@ cdef class Prepared:
 
     cdef shared_ptr[c_prepared_request] handle
     cdef readonly str content_type
+    cdef readonly str dialect
 
     def __init__(self) -> None:
         raise TypeError("prepared requests are made by Engine.prepare_chat() and its like")
@@ -40,10 +41,11 @@ cdef class Prepared:
         return n
 
 
-cdef Prepared _prepared(shared_ptr[c_prepared_request] made):
+cdef Prepared _prepared(shared_ptr[c_prepared_request] made, str dialect):
     cdef Prepared prepared = Prepared.__new__(Prepared)
     prepared.handle = made
     prepared.content_type = _text(c_content_type(deref(made)))
+    prepared.dialect = dialect
     return prepared
 
 
@@ -56,7 +58,21 @@ cdef c_dialect _dialect(str name, bint raw) except *:
         return c_dialect.paddler
     if name == "native" and raw:
         return c_dialect.native
+    if name == "responses" and not raw:
+        return c_dialect.responses
+    if name == "anthropic" and not raw:
+        return c_dialect.anthropic
     raise _errors.InvalidRequestError(f"unknown dialect {name!r}", param="dialect")
+
+
+_TEXT_REQUESTS = {
+    "tokenize": <int> c_text_request.tokenize,
+    "detokenize": <int> c_text_request.detokenize,
+    "apply_template": <int> c_text_request.apply_template,
+    "count_tokens": <int> c_text_request.count_tokens,
+    "count_responses_tokens": <int> c_text_request.count_responses_tokens,
+    "count_anthropic_tokens": <int> c_text_request.count_anthropic_tokens,
+}
 
 
 cdef class LoadProgress:
@@ -120,7 +136,10 @@ cdef class Engine:
         return deref(self.handle).n_ctx_slot()
 
     def prepare_chat(self, bytes body not None, str dialect="openai") -> Prepared:
-        """Validate and tokenise a chat request given as JSON; dialect is "openai", "deltas" or "paddler".
+        """Validate and tokenise a chat request given as JSON.
+
+        ``dialect`` says whose JSON it is, and what the answer looks like: "openai", "responses", "anthropic", or
+        "deltas" and "paddler" for OpenAI's request and other answers.
 
         Takes milliseconds, with the GIL released. Raises InvalidRequestError naming the field, and
         ContextLengthError with both counts.
@@ -133,7 +152,7 @@ cdef class Engine:
         engine = self.handle
         with nogil:
             made = c_prepare(deref(engine), text, which)
-        return _prepared(made)
+        return _prepared(made, dialect)
 
     def prepare_completion(self, bytes body not None, str dialect="native") -> Prepared:
         """Validate and tokenise a raw completion given as JSON; dialect is "native", "openai", "deltas" or "paddler".
@@ -148,7 +167,7 @@ cdef class Engine:
         engine = self.handle
         with nogil:
             made = c_prepare_raw(deref(engine), text, which)
-        return _prepared(made)
+        return _prepared(made, dialect)
 
     def prepare_infill(self, bytes body not None) -> Prepared:
         """Validate and tokenise a fill-in-the-middle request given as JSON; its answer is in the native dialect.
@@ -162,7 +181,7 @@ cdef class Engine:
         engine = self.handle
         with nogil:
             made = c_prepare_fill(deref(engine), text)
-        return _prepared(made)
+        return _prepared(made, "native")
 
     def prepare_embeddings(self, bytes body not None, str dialect="openai") -> Prepared:
         """Validate and tokenise a request for embeddings given as JSON; dialect is "native" or "openai".
@@ -180,7 +199,7 @@ cdef class Engine:
         engine = self.handle
         with nogil:
             made = c_prepare_embeddings(deref(engine), text, which)
-        return _prepared(made)
+        return _prepared(made, dialect)
 
     def prepare_rerank(self, bytes body not None) -> Prepared:
         """Validate and tokenise a rerank request given as JSON; raises as prepare_embeddings."""
@@ -191,7 +210,7 @@ cdef class Engine:
         engine = self.handle
         with nogil:
             made = c_prepare_ranks(deref(engine), text)
-        return _prepared(made)
+        return _prepared(made, "openai")
 
     def prepare_decision(self, bytes body not None) -> Prepared:
         """Validate and tokenise a decision request given as JSON: a state, and typed questions about it.
@@ -209,9 +228,10 @@ cdef class Engine:
         return _prepared(made)
 
     def answer_text(self, str kind not None, bytes body not None) -> bytes:
-        """Answer what needs no slot: "tokenize", "detokenize", "apply_template" or "count_tokens".
+        """Answer what needs no slot.
 
-        JSON in and out, as llama-server's endpoints of these names. Takes milliseconds, with the GIL released.
+        ``kind`` is "tokenize", "detokenize", "apply_template", "count_tokens", "count_responses_tokens" or
+        "count_anthropic_tokens". JSON in and out, as llama-server's endpoints of these names. Takes milliseconds, with the GIL released.
         Raises InvalidRequestError naming the field.
         """
         cdef string text = body
@@ -219,16 +239,9 @@ cdef class Engine:
         cdef c_text_request which
         cdef shared_ptr[c_engine] engine
         self.check()
-        if kind == "tokenize":
-            which = c_text_request.tokenize
-        elif kind == "detokenize":
-            which = c_text_request.detokenize
-        elif kind == "apply_template":
-            which = c_text_request.apply_template
-        elif kind == "count_tokens":
-            which = c_text_request.count_tokens
-        else:
+        if kind not in _TEXT_REQUESTS:
             raise _errors.InvalidRequestError(f"unknown kind {kind!r}", param="kind")
+        which = <c_text_request> <int> _TEXT_REQUESTS[kind]
         engine = self.handle
         with nogil:
             answer = c_answer_text(deref(engine), which, text)
@@ -264,6 +277,7 @@ cdef class Engine:
         stream.handle = made
         stream.engine = engine
         stream.content_type = prepared.content_type
+        stream.dialect = prepared.dialect
         if waker is not None:
             stream.subscribe(waker, key)
         return stream

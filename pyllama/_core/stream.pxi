@@ -114,6 +114,7 @@ cdef class Stream:
     cdef c_submitted handle
     cdef shared_ptr[c_engine] engine
     cdef readonly str content_type
+    cdef readonly str dialect
 
     def __init__(self) -> None:
         raise TypeError("streams are made by Engine.submit()")

@@ -13,10 +13,12 @@ from pyllama.server.routes import (
     embeddings,
     health,
     lora,
+    messages,
     metrics,
     models,
     openapi,
     props,
+    responses,
     slots,
     streams,
     text,
@@ -26,23 +28,30 @@ from pyllama.server.state import ServerState
 __all__ = ["all_routes"]
 
 
+_MODULES = (
+    chat,
+    completions,
+    control,
+    decisions,
+    disabled,
+    embeddings,
+    health,
+    lora,
+    messages,
+    metrics,
+    models,
+    openapi,
+    props,
+    responses,
+    slots,
+    streams,
+    text,
+)
+
+
 def all_routes(state: ServerState) -> list[Route]:
     """Return every route of the server, below ``--api-prefix``."""
-    modules = (
-        chat,
-        completions,
-        control,
-        decisions,
-        disabled,
-        embeddings,
-        health,
-        lora,
-        metrics,
-        models,
-        openapi,
-        props,
-        slots,
-        streams,
-        text,
-    )
-    return [route for module in modules for route in module.routes(state)]
+    routes: list[Route] = []
+    for module in _MODULES:
+        routes += module.routes(state)
+    return routes

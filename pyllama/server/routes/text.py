@@ -20,6 +20,9 @@ _PATHS = {
     "/apply-template": "apply_template",
     "/chat/completions/input_tokens": "count_tokens",
     "/v1/chat/completions/input_tokens": "count_tokens",
+    "/responses/input_tokens": "count_responses_tokens",
+    "/v1/responses/input_tokens": "count_responses_tokens",
+    "/v1/messages/count_tokens": "count_anthropic_tokens",
 }
 
 
