@@ -94,6 +94,15 @@ cdef extern from "prompt.h" namespace "pyllama" nogil:
         vector[int32_t] tokens
         vector[vector[int32_t]] inputs
 
+cdef extern from "predictions.h" namespace "pyllama" nogil:
+    cdef cppclass c_prediction_instance "pyllama::prediction_instance":
+        string format
+        string body
+        string problem
+
+    vector[c_prediction_instance] c_split_predictions "pyllama::split_predictions"(
+        string_view body) except +raise_captured
+
 cdef extern from "json_members.h" namespace "pyllama" nogil:
     vector[pair[string, string]] c_json_members "pyllama::json_members"(
         string_view text, size_t n_most) except +raise_captured

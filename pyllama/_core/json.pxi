@@ -18,6 +18,23 @@ def json_members(bytes text not None, size_t n_most=64) -> dict:
     return members
 
 
+def split_predictions(bytes body not None) -> list:
+    """Return (format, body, problem) of each instance of a Vertex AI prediction request.
+
+    ``format`` names the endpoint that ``body`` is for; ``problem`` says why an instance is none, and is empty for
+    others. The GIL is released meanwhile. Raises InvalidRequestError when there is no list of at most 128.
+    """
+    cdef const char * data = body
+    cdef size_t size = len(body)
+    cdef vector[c_prediction_instance] found
+    cdef size_t i
+    with nogil:
+        found = c_split_predictions(string_view(data, size))
+    return [
+        (_text(found[i].format), <bytes> found[i].body, _text(found[i].problem)) for i in range(found.size())
+    ]
+
+
 cdef str _member_name(bytes raw):
     try:
         return raw.decode() if b"\\" not in raw else _json.loads(b'"' + raw + b'"')

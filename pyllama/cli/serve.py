@@ -43,9 +43,12 @@ def _serve(args: list[str]) -> int:
     from pyllama.models import demo_model_path
     from pyllama.server.flags import check_tools, given_flags, inert_warning, without_log_file
     from pyllama.server.modelfile import check_model_file
+    from pyllama.server.routes import all_routes
     from pyllama.server.serve import run_server
     from pyllama.server.settings import Settings
     from pyllama.server.sockets import bind_all
+    from pyllama.server.state import ServerState
+    from pyllama.server.vertex import apply_environment
 
     # Numbers in flags, templates and JSON have a point, whatever the environment's language.
     locale.setlocale(locale.LC_NUMERIC, "C")
@@ -69,7 +72,10 @@ def _serve(args: list[str]) -> int:
     elif demo:
         params.set_model_path(demo_model_path())
         flags = params.as_dict()
-    settings = Settings.from_flags(flags)
+    settings, override = apply_environment(Settings.from_flags(flags), os.environ)
+    if override:
+        print(f"pyllama-server: {override}", file=sys.stderr, flush=True)
+    all_routes(ServerState(settings))  # routes that clash end the start here
     if settings.static_path and not Path(settings.static_path).is_dir():
         raise InvalidRequestError(f"--path {settings.static_path}: no such directory", param="--path")
     if demo:

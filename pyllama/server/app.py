@@ -12,7 +12,7 @@ from starlette.types import ASGIApp
 
 from pyllama.errors import EngineError, PyllamaError
 from pyllama.server import websocket
-from pyllama.server.errors import describe_exception
+from pyllama.server.errors import describe_exception, dialect_of
 from pyllama.server.gate import Gate
 from pyllama.server.logs import complain
 from pyllama.server.routes import all_routes
@@ -35,9 +35,10 @@ def create_app(state: ServerState) -> ASGIApp:
     return UnreadBody(Gate(app, state))
 
 
-def _answer(_: Request, exc: Exception) -> Response:
+def _answer(request: Request, exc: Exception) -> Response:
     answer = describe_exception(exc)
     if isinstance(exc, EngineError):
         complain(str(exc))
     media_type = "application/json; charset=utf-8"
-    return Response(answer.body(), answer.status, answer.headers, media_type)
+    body = answer.body(dialect_of(request.scope["path"]))
+    return Response(body, answer.status, answer.headers, media_type)

@@ -1,6 +1,8 @@
 """From exceptions to OpenAI's error envelope: the one table of the HTTP layer.
 
 {"error": {"code": 400, "message": "...", "type": "invalid_request_error", "param": "..."}}
+
+Anthropic's clients get the same with its own mark, ``"type": "error"``, and error events with a name.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from starlette.types import Scope, Send
 
 from pyllama import errors
 
-__all__ = ["ErrorAnswer", "answer_for", "describe_exception", "json_bytes", "send_json"]
+__all__ = ["ErrorAnswer", "answer_for", "describe_exception", "dialect_of", "json_bytes", "send_json"]
 
 # The first class that matches decides.
 _TABLE: tuple[tuple[type[BaseException], int, str], ...] = (
@@ -50,17 +52,25 @@ class ErrorAnswer:
     error: dict[str, Any]
     headers: dict[str, str] = field(default_factory=dict)
 
-    def body(self) -> bytes:
+    def body(self, dialect: str = "") -> bytes:
         """The envelope as JSON."""
-        return json_bytes({"error": self.error})
+        mark = {"type": "error"} if dialect == "anthropic" else {}
+        return json_bytes({**mark, "error": self.error})
 
-    def event(self) -> bytes:
+    def event(self, dialect: str = "") -> bytes:
         """The envelope as a server-sent event, for a stream whose headers are out."""
-        return b"data: " + self.body() + b"\n\n"
+        name = b"event: error\n" if dialect == "anthropic" else b""
+        return name + b"data: " + self.body(dialect) + b"\n\n"
 
     async def send(self, scope: Scope, send: Send) -> None:
         """Answer a request with this error."""
-        await send_json(send, self.status, self.body(), self.headers, head=scope.get("method") == "HEAD")
+        body = self.body(dialect_of(scope["path"]))
+        await send_json(send, self.status, body, self.headers, head=scope.get("method") == "HEAD")
+
+
+def dialect_of(path: str) -> str:
+    """Return whose clients ask for a path, as far as errors differ."""
+    return "anthropic" if path.endswith(("/v1/messages", "/v1/messages/count_tokens")) else ""
 
 
 def answer_for(status: int, message: str, *, headers: dict[str, str] | None = None) -> ErrorAnswer:

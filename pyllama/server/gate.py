@@ -30,7 +30,10 @@ class Gate:
         self._settings = settings
         self._keys = ApiKeys(settings.api_keys)
         prefix = settings.api_prefix
-        self._public = frozenset({"/health", "/v1/health", prefix + "/health", prefix + "/v1/health"})
+        self._public = frozenset(
+            {"/health", "/v1/health", prefix + "/health", prefix + "/v1/health"}
+            | {settings.predict_health_route}
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":

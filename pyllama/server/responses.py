@@ -27,8 +27,9 @@ from pyllama.server.settings import Settings
 
 __all__ = ["send_head", "send_replay", "send_stream", "send_whole"]
 
-# Server-sent events: a line that starts with a colon is a comment.
+# Server-sent events: a line that starts with a colon is a comment. Anthropic has an event for it.
 _KEEP_ALIVE = b":\n\n"
+_KEEP_ALIVES = {"anthropic": b'event: ping\ndata: {"type":"ping"}\n\n'}
 # Bytes of one send at most.
 _MAX_SEND = 256 * 1024
 
@@ -81,6 +82,7 @@ class _Delivery:
     ) -> None:
         self._exchange = exchange
         self._reader = reader
+        self._dialect = reader.stream.dialect
         self._headers_sent = False
         self._chunks = ChunkWriter(exchange.scope.get("http_version", ""))
         self._scope = anyio.CancelScope()
@@ -105,7 +107,7 @@ class _Delivery:
                 except PyllamaError as exc:
                     if not self._headers_sent:
                         raise
-                    data = describe_exception(exc).event()
+                    data = describe_exception(exc).event(self._dialect)
                 if self._reader.finished and not data:
                     await self._end_without_data()
                     return
@@ -114,7 +116,7 @@ class _Delivery:
                     if self._reader.finished:
                         return
                 elif self._clock.silent:
-                    await self._send(_KEEP_ALIVE, more=True)
+                    await self._send(_KEEP_ALIVES.get(self._dialect, _KEEP_ALIVE), more=True)
                 await self._reader.watch.wait()
 
     async def whole(self) -> None:
@@ -161,7 +163,7 @@ class _Delivery:
             await self._send(b"", more=False)
         elif self._headers_sent:
             # It failed in the queue, after a keep-alive: no frame of it exists.
-            await self._send(describe_exception(error).event(), more=False)
+            await self._send(describe_exception(error).event(self._dialect), more=False)
         else:
             raise error
 

@@ -52,6 +52,8 @@ class Settings:
     ui_settings: Mapping[str, Any] = field(default_factory=dict)
     static_path: str = ""
     slot_save_path: str = ""
+    predict_route: str = ""  # Vertex AI's; empty: there is none
+    predict_health_route: str = ""
     ssl_file_key: str = ""
     ssl_file_cert: str = ""
 

@@ -47,6 +47,7 @@ class Prepared:
     """As the core's: its facts are gone once it was submitted."""
 
     def __init__(self, body: dict[str, Any], ping_interval: float, dialect: str = "openai") -> None:
+        self.dialect = dialect
         self._facts: dict[str, Any] | None = {
             "stream": bool(body.get("stream", False)) or dialect == "paddler",
             "sse_ping_interval": body.get("sse_ping_interval", ping_interval),
@@ -82,6 +83,7 @@ class Stream:
         self.owner = owner
         self.body = prepared.body
         self.content_type = prepared.content_type
+        self.dialect = prepared.dialect
         self.state = "accepted"
         self.error: Exception | None = None
         self.cancelled = threading.Event()
@@ -173,6 +175,8 @@ class Stream:
 
 class Engine:
     """Prepares any JSON object; each submitted stream is put into ``streams`` and given to ``on_submit``."""
+
+    n_slots = 2
 
     def __init__(self) -> None:
         self.streams: list[Stream] = []

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import http.client
 import json
-import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 
 import openai
 import pytest
+from real_server import WEATHER_SCHEMA, running_server
 
 QUESTION = [{"role": "user", "content": "What is 17 + 25?"}]
 WEATHER = {
@@ -19,44 +17,16 @@ WEATHER = {
     "function": {
         "name": "get_weather",
         "description": "Get the weather of a city",
-        "parameters": {
-            "type": "object",
-            "properties": {"city": {"type": "string"}},
-            "required": ["city"],
-        },
+        "parameters": WEATHER_SCHEMA,
     },
 }
 
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        "pyllama.cli",
-        "serve",
-        "--port",
-        "0",
-        "--parallel",
-        "2",
-        "--ctx-size",
-        "2048",
-    ]
-    command += ["--threads", "1", "--metrics", "--api-key", "secret"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    lines: list[str] = []
-    for line in process.stdout:
-        lines.append(line)
-        if line.startswith("Try:"):
-            break
-    found = re.search(r"ready on http://127\.0\.0\.1:(\d+)", "".join(lines))
-    assert found is not None, (lines, process.communicate())
-    yield int(found[1])
-    process.terminate()
-    process.communicate(timeout=60)
-    assert process.returncode == 0
+    flags = ("--parallel", "2", "--ctx-size", "2048", "--metrics", "--api-key", "secret")
+    with running_server(*flags) as port:
+        yield port
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from pyllama.server.routes import (
     slots,
     streams,
     text,
+    vertex,
 )
 from pyllama.server.state import ServerState
 
@@ -50,8 +51,12 @@ _MODULES = (
 
 
 def all_routes(state: ServerState) -> list[Route]:
-    """Return every route of the server, below ``--api-prefix``."""
+    """Return every route of the server, below ``--api-prefix``.
+
+    Raises:
+        InvalidRequestError: A route of Vertex AI's environment is taken already.
+    """
     routes: list[Route] = []
     for module in _MODULES:
         routes += module.routes(state)
-    return routes
+    return routes + vertex.routes(state, routes)

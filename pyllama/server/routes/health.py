@@ -6,16 +6,22 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from pyllama.server.settings import Settings
 from pyllama.server.state import ServerState
 
-__all__ = ["routes"]
+__all__ = ["answer", "paths", "routes"]
 
 
 def routes(state: ServerState) -> list[Route]:
     """Return the health routes."""
-    prefix = state.settings.api_prefix
-    return [Route(prefix + path, _health) for path in ("/health", "/v1/health")]
+    return [Route(path, answer) for path in paths(state.settings)]
 
 
-async def _health(_: Request) -> Response:
+def paths(settings: Settings) -> list[str]:
+    """Return the paths of the health routes."""
+    return [settings.api_prefix + path for path in ("/health", "/v1/health")]
+
+
+async def answer(_: Request) -> Response:
+    """Say that the server is well."""
     return JSONResponse({"status": "ok"})
