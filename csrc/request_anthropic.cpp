@@ -24,8 +24,8 @@ std::string text_of(const common_json & block, const char * member, const std::s
 
 [[noreturn]] void refuse_block(const std::string & type, const std::string & field, const char * allowed) {
     if (type == "image") {
-        // llama-server's status and words, which its clients look for.
-        throw error(error_kind::engine, "image input is not supported by this model: '" + field + "'");
+        // llama-server's words, which its clients look for.
+        throw error(error_kind::unsupported, "image input is not supported by this model: '" + field + "'");
     }
     throw bad_request("'" + field + ".type' must be " + allowed + ", but is '" + type + "'", field + ".type");
 }

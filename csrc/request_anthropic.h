@@ -9,7 +9,7 @@
 
 namespace pyllama {
 
-// Throws error(invalid_request); error(engine) for an image, with llama-server's words.
+// Throws error(invalid_request); error(unsupported) for an image.
 //
 // Messages may be empty. A user message becomes user and tool messages in the order of its blocks; an assistant
 // message has its thinking as reasoning_content. Tools that Anthropic's API would run by itself are left out.

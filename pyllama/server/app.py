@@ -36,9 +36,9 @@ def create_app(state: ServerState) -> ASGIApp:
 
 
 def _answer(request: Request, exc: Exception) -> Response:
-    answer = describe_exception(exc)
+    dialect = dialect_of(request.scope["path"])
+    answer = describe_exception(exc, dialect)
     if isinstance(exc, EngineError):
         complain(str(exc))
     media_type = "application/json; charset=utf-8"
-    body = answer.body(dialect_of(request.scope["path"]))
-    return Response(body, answer.status, answer.headers, media_type)
+    return Response(answer.body(dialect), answer.status, answer.headers, media_type)

@@ -79,13 +79,15 @@ def answer_for(status: int, message: str, *, headers: dict[str, str] | None = No
     return ErrorAnswer(status, {"code": status, "message": message, "type": kind}, headers or {})
 
 
-def describe_exception(exc: BaseException) -> ErrorAnswer:
+def describe_exception(exc: BaseException, dialect: str = "") -> ErrorAnswer:
     """Return the answer for an exception. What is no error of ours becomes a 500 that says its class only."""
     if isinstance(exc, HTTPException):
         return _describe_http(exc)
     status, kind = next(
         ((row[1], row[2]) for row in _TABLE if isinstance(exc, row[0])), (500, "server_error")
     )
+    if dialect == "anthropic" and status == 501:
+        status, kind = 500, "server_error"  # as llama-server: Anthropic's API has no 501
     message = str(exc) if isinstance(exc, errors.PyllamaError) else f"internal error ({type(exc).__name__})"
     error: dict[str, Any] = {"code": status, "message": message, "type": kind}
     if isinstance(exc, errors.ContextLengthError):

@@ -174,7 +174,7 @@ TEST(an_image_is_refused_as_llama_server_does) {
     const std::string image = R"({"type":"image","source":{"type":"url","url":"x"}})";
     for (const std::string & block : {image, R"({"type":"tool_result","tool_use_id":"1","content":[)" + image + "]}"}) {
         const std::string with = R"({"messages":[{"role":"user","content":[)" + block + "]}]}";
-        CHECK_EQ(refused(with, dialect::anthropic, error_kind::engine), "");
+        CHECK_EQ(refused(with, dialect::anthropic, error_kind::unsupported), "");
     }
 }
 

@@ -40,8 +40,7 @@ TEST(instances_are_requests_without_their_format) {
 }
 
 TEST(a_bad_instance_does_not_spoil_the_others) {
-    const auto instances =
-        split_predictions(R"({"instances":[5,{},{"@requestFormat":1},{"@requestFormat":"x"}]})");
+    const auto instances = split_predictions(R"({"instances":[5,{},{"@requestFormat":1},{"@requestFormat":"x"}]})");
     CHECK_EQ(instances.size(), 4u);
     for (size_t i = 0; i < 3; ++i) {
         CHECK(!instances[i].problem.empty());

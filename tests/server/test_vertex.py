@@ -168,7 +168,9 @@ def test_a_clash_ends_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIP_MODE", "PREDICTION")
     monkeypatch.setenv("AIP_PREDICT_ROUTE", "/props")
     monkeypatch.setenv("AIP_HTTP_PORT", "0")
-    assert "AIP_PREDICT_ROUTE=/props conflicts" in fails_in_one_line("--port", "0", "--model", str(demo_model_path()))
+    assert "AIP_PREDICT_ROUTE=/props conflicts" in fails_in_one_line(
+        "--port", "0", "--model", str(demo_model_path())
+    )
 
 
 def test_a_server_process() -> None:

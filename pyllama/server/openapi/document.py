@@ -6,6 +6,7 @@ from importlib.metadata import version
 from typing import Any, NamedTuple
 
 from pyllama.server.openapi.answers import ANSWERS
+from pyllama.server.openapi.dialects import DIALECTS
 from pyllama.server.openapi.requests import REQUESTS
 from pyllama.server.openapi.shapes import Schema, choice, integer, ref
 
@@ -98,6 +99,17 @@ OPERATIONS: tuple[Operation, ...] = (
         "Continue a text, in llama-server's form",
         "CompletionRequest",
         "NativeCompletion",
+    ),
+    *_generating("/v1/responses /responses", "Answer in OpenAI's Responses", "ResponsesRequest", "Response"),
+    *_asking(
+        "/v1/responses/input_tokens /responses/input_tokens",
+        "Count a response's input tokens",
+        "ResponsesRequest",
+        "TokenCount",
+    ),
+    *_generating("/v1/messages", "Answer in Anthropic's Messages", "MessagesRequest", "Message"),
+    *_asking(
+        "/v1/messages/count_tokens", "Count a message's input tokens", "MessagesRequest", "MessageTokenCount"
     ),
     *_generating("/infill", "Fill in code between two texts", "InfillRequest", "NativeCompletion"),
     *_asking("/v1/embeddings", "Make embeddings, in OpenAI's form", "EmbeddingsRequest", "Embeddings"),
@@ -196,7 +208,7 @@ def build_document(prefix: str = "") -> dict[str, Any]:
         "security": [{"bearer": []}, {"header": []}, {}],
         "paths": paths,
         "components": {
-            "schemas": {**REQUESTS, **ANSWERS},
+            "schemas": {**REQUESTS, **ANSWERS, **DIALECTS},
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
                 "header": {"type": "apiKey", "in": "header", "name": "X-Api-Key"},

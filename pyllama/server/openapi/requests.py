@@ -17,7 +17,7 @@ from pyllama.server.openapi.shapes import (
     ref,
 )
 
-__all__ = ["REQUESTS"]
+__all__ = ["GENERATING", "REQUESTS"]
 
 _TOKEN = integer(0, 2**31 - 1, "a token id of the model")
 
@@ -55,7 +55,7 @@ _SAMPLING: dict[str, Schema] = {
 
 _SCALES = array(record({"id": integer(0), "scale": number(-1e6, 1e6)}), most=64)
 
-_GENERATING: dict[str, Schema] = {
+GENERATING: dict[str, Schema] = {
     **_SAMPLING,
     "model": STRING,
     "stream": BOOLEAN,
@@ -136,7 +136,7 @@ REQUESTS: dict[str, Schema] = {
     "ChatRequest": record(
         {"messages": array(_MESSAGE, 1, 64)},
         {
-            **_GENERATING,
+            **GENERATING,
             "logprobs": BOOLEAN,
             "top_logprobs": integer(0, 20),
             "tools": array(_TOOL, most=16),
@@ -150,11 +150,11 @@ REQUESTS: dict[str, Schema] = {
             "continue_final_message": one_of(BOOLEAN, choice("reasoning_content", "content")),
         },
     ),
-    "CompletionRequest": record({"prompt": _PROMPT}, {**_GENERATING, **_NATIVE}),
+    "CompletionRequest": record({"prompt": _PROMPT}, {**GENERATING, **_NATIVE}),
     "InfillRequest": record(
         {"input_prefix": STRING, "input_suffix": STRING},
         {
-            **_GENERATING,
+            **GENERATING,
             **_NATIVE,
             "prompt": STRING,
             "input_extra": array(record({"text": STRING}, {"filename": STRING}), most=8),
