@@ -1,12 +1,14 @@
 r"""The examples of docs/api/: each ``sh`` block is a curl command, and the block behind it is what it shows.
 
-A page names its server's flags in a comment. In ``json`` the members that are shown must be there, "…" stands
-for any text, and a list may go on. In ``text`` the lines that are shown must come, in order.
+A page names its server's flags and environment in comments. In ``json`` the members that are
+shown must be there, "…" stands for any text, and a list may go on. In ``text`` the lines that are shown must
+come, in order.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -21,6 +23,7 @@ from typing import Any
 
 import pytest
 
+ENVIRONMENT = re.compile(r"^<!-- environment: (.*) -->$", re.MULTILINE)
 FLAGS = re.compile(r"^<!-- flags: (.*) -->$", re.MULTILINE)
 PAGES = [
     page
@@ -32,14 +35,14 @@ ADDRESS = "http://127.0.0.1:8080"
 
 
 @contextmanager
-def serving(flags: str) -> Iterator[str]:
+def serving(flags: str, environment: str = "") -> Iterator[str]:
     """Run a server; yield its address."""
     command = [sys.executable, "-P", "-m", "pyllama.cli", "serve", "--port", "0", "--threads", "1"]
+    variables = {**os.environ, **dict(word.split("=", 1) for word in shlex.split(environment))}
+    command += shlex.split(flags)
     with (
         tempfile.TemporaryDirectory() as folder,
-        subprocess.Popen(
-            [*command, *shlex.split(flags)], stdout=subprocess.PIPE, text=True, cwd=folder
-        ) as process,
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=variables, cwd=folder) as process,
     ):
         assert process.stdout is not None
         try:
@@ -123,7 +126,8 @@ def test_page(page: Path) -> None:
     assert flags is not None
     assert examples
     assert len(examples) == text.count("```sh"), "an example shows no answer"
-    with serving(flags[1]) as address:
+    environment = ENVIRONMENT.search(text)
+    with serving(flags[1], environment[1] if environment else "") as address:
         for command, kind, shown in examples:
             answer = ask(command.replace("\\\n", " "), address)
             if kind == "json":

@@ -7,7 +7,7 @@ import json
 import pytest
 from asgi import Call, Client, serving
 
-from pyllama.errors import EngineBusyError, EngineError
+from pyllama.errors import EngineBusyError, EngineError, UnsupportedError
 
 pytestmark = pytest.mark.anyio
 
@@ -67,3 +67,11 @@ async def test_envelope_of_errors(path: str) -> None:
             marked = call.json().pop("type", None)
             assert marked == ("error" if path == "/v1/messages" else None)
             assert call.json()["error"]["code"] == call.status
+
+
+async def test_what_the_model_cannot_do_is_a_500_for_anthropic_only() -> None:
+    for path in PATHS:
+        async with serving() as client:
+            client.engine.refuse = UnsupportedError("image input is not supported by this model")
+            call = await post(client, path).end()
+            assert call.status == call.json()["error"]["code"] == (500 if path == "/v1/messages" else 501)
