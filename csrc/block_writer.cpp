@@ -71,7 +71,7 @@ void block_writer::write(choice_state &, const chat_delta & delta, frame_sink & 
 void block_writer::finish(const generation_result & result, frame_sink & sink) {
     choice_state & only = choices_.front();
     write(only, only.parser.finish(is_complete(result)), sink);
-    close(result.reason != finish_reason::length, sink);
+    close(result.reason == finish_reason::stop, sink);
     result_ = result;
 }
 

@@ -138,6 +138,8 @@ prepared_request prepare(const std::shared_ptr<const model> & model, chat_reques
     prepared.id = id_prefix(dialect) + random_id();
     prepared.stream = request.stream || dialect == dialect::paddler;
     prepared.sse_ping_interval = request.sse_ping_interval;
+    prepared.background = request.background;
+    request.stream = request.stream || request.background;
     prepared.n_choices = request.n_choices;
 
     generation_params & params = prepared.params;

@@ -73,6 +73,8 @@ struct prepared_request {
     std::shared_ptr<const pyllama::model> model;  // that it was prepared with
     std::string owner;                            // whose request it is: an API key, or anybody
     bool stream = false;
+    bool background = false;                   // the answer is made, and kept, whether somebody reads it or not
+    std::string receipt;                       // JSON that says so, to answer with before anything is generated
     int32_t sse_ping_interval = 30;            // seconds of silence before a keep-alive comment; -1 = none
     int32_t n_choices = 1;                     // answers to each prompt; those to one prompt take their slots together
     std::vector<further_prompt> more_prompts;  // answered beside the first one, in the same stream

@@ -58,14 +58,18 @@ std::unique_ptr<frame_writer> stream_or_body(bool stream, format_type format, st
 
 std::unique_ptr<frame_writer> make_dialect(const chat_request & request, answer_format && format,
                                            std::vector<chat_parser> parsers, dialect dialect,
-                                           const generation_params & params) {
+                                           prepared_request & prepared) {
+    const generation_params & params = prepared.params;
     switch (dialect) {
-        case dialect::responses:
-            return stream_or_body<writer_responses_stream, writer_responses_body>(
-                request.stream,
-                responses_format{std::move(format), request.repeated,
-                                 request.timings_per_token || request.return_progress},
-                std::move(parsers));
+        case dialect::responses: {
+            responses_format response{std::move(format), request.repeated,
+                                      request.timings_per_token || request.return_progress, request.background};
+            if (request.background) {
+                append_response(prepared.receipt, response, response_status::queued, {}, nullptr);
+            }
+            return stream_or_body<writer_responses_stream, writer_responses_body>(request.stream, std::move(response),
+                                                                                  std::move(parsers));
+        }
         case dialect::anthropic: {
             const auto own = params.stop.end() - static_cast<std::ptrdiff_t>(params.template_stop.size());
             return stream_or_body<writer_anthropic_stream, writer_anthropic_body>(
@@ -84,9 +88,9 @@ std::unique_ptr<frame_writer> make_dialect(const chat_request & request, answer_
 
 std::unique_ptr<frame_writer> make_chat_writer(const std::shared_ptr<const model> & model, const chat_request & request,
                                                const common_chat_session & session, const std::string & continued,
-                                               dialect dialect, const prepared_request & prepared) {
+                                               dialect dialect, prepared_request & prepared) {
     auto writer = make_dialect(request, format_of(model, request, prepared),
-                               make_parsers(*model, request, session, continued, dialect), dialect, prepared.params);
+                               make_parsers(*model, request, session, continued, dialect), dialect, prepared);
     if (!request.verbose || dialect != dialect::openai) {
         return writer;
     }

@@ -80,6 +80,7 @@ struct chat_request : generation_request {
     std::vector<message_fields> fields;         // of each message
     std::vector<std::string> parameter_fields;  // of each tool
     std::string repeated;                       // members of the body that the answer repeats, as JSON
+    bool background = false;                    // Responses: the answer is made whether somebody reads it or not
     bool parse_tool_calls = false;              // Paddler: tell them whole as well
 };
 

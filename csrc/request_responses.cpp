@@ -289,6 +289,9 @@ chat_request parse_responses_request(const model & model, std::string_view body)
         request.n_predict =
             static_cast<int32_t>(as_integer(*most, "max_output_tokens", -1, std::numeric_limits<int32_t>::max()));
     }
+    if (const common_json * background = find_field(parsed, "background")) {
+        request.background = as_bool(*background, "background");
+    }
     read_logprobs(parsed, request);
     read_tools(model, parsed, request);
     read_text_format(parsed, request);

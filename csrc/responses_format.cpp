@@ -10,7 +10,7 @@ namespace {
 
 using kind = answer_block::kind;
 
-constexpr const char * status_names[] = {"in_progress", "completed", "incomplete", "failed"};
+constexpr const char * status_names[] = {"queued", "in_progress", "completed", "incomplete", "failed", "cancelled"};
 
 const char * name_of(response_status status) {
     return status_names[static_cast<size_t>(status)];
@@ -111,7 +111,9 @@ void append_response(std::string & out, const responses_format & format, respons
     } else {
         out += "null";
     }
-    out.append(R"(,"status":")").append(name_of(status)).append("\",\"background\":false,\"error\":");
+    out.append(R"(,"status":")").append(name_of(status)).append("\",\"background\":");
+    out += format.background ? "true" : "false";
+    out += ",\"error\":";
     append_failure_of(out, failure);
     out += ",\"incomplete_details\":";
     out += status == response_status::incomplete ? R"({"reason":"max_output_tokens"})" : "null";
@@ -133,7 +135,12 @@ void append_response(std::string & out, const responses_format & format, respons
 }
 
 response_status status_of(const generation_result & result) {
-    return result.reason == finish_reason::length ? response_status::incomplete : response_status::completed;
+    switch (result.reason) {
+        case finish_reason::length: return response_status::incomplete;
+        case finish_reason::cancelled: return response_status::cancelled;
+        case finish_reason::stop: break;
+    }
+    return response_status::completed;
 }
 
 }  // namespace pyllama

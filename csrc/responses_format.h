@@ -16,9 +16,10 @@ namespace pyllama {
 struct responses_format : answer_format {
     std::string repeated;    // members of the request that each response object repeats: ,"name":value...
     bool telemetry = false;  // the client asked for llama-server's, and so looks for its last event: completed
+    bool background = false;
 };
 
-enum class response_status { in_progress, completed, incomplete, failed };
+enum class response_status { queued, in_progress, completed, incomplete, failed, cancelled };
 
 std::string item_id(const answer_block & block);
 

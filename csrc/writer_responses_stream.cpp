@@ -144,7 +144,8 @@ void writer_responses_stream::write_control(const choice_state &, const control_
 
 void writer_responses_stream::end(frame_sink & sink) {
     const response_status status = status_of(result());
-    const bool says_incomplete = status == response_status::incomplete && !response_.telemetry;
+    const bool says_incomplete =
+        status == response_status::cancelled || (status == response_status::incomplete && !response_.telemetry);
     response_event(says_incomplete ? "response.incomplete" : "response.completed", status, &result(), nullptr, sink);
 }
 

@@ -9,7 +9,8 @@
 //   completed | incomplete
 //
 // each with "response." before it. A cut answer to a request for timings or progress, which are llama-server's, ends as
-// llama-server's answers do: completed, with the status incomplete. From any point on instead: response.failed and then
+// llama-server's answers do: completed, with the status incomplete. One that was cancelled ends incomplete, with the
+// status cancelled. From any point on instead: response.failed and then
 // an error event, which is what the clients of OpenAI raise on. Controls are events of their own, response.control,
 // between any two.
 #pragma once

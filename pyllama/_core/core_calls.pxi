@@ -90,6 +90,7 @@ cdef extern from "prompt.h" namespace "pyllama" nogil:
     cdef cppclass c_prepared_request "pyllama::prepared_request":
         string id
         cbool stream
+        string receipt
         int32_t sse_ping_interval
         vector[int32_t] tokens
         vector[vector[int32_t]] inputs

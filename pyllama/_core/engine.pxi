@@ -26,6 +26,11 @@ cdef class Prepared:
         return self.alive().stream
 
     @property
+    def receipt(self) -> bytes:
+        """For an answer that is made in the background: JSON that says so, to answer with at once. Else empty."""
+        return self.alive().receipt
+
+    @property
     def sse_ping_interval(self) -> int:
         """Seconds of silence before a keep-alive comment; zero or less: none."""
         return self.alive().sse_ping_interval

@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 from pyllama.loop import StreamReader
 from pyllama.server.auth import OWNER
 from pyllama.server.conversation import conversation_of_request, wants_event_ids
+from pyllama.server.errors import send_json
 from pyllama.server.exchange import ClientGoneError, Exchange
 from pyllama.server.responses import send_stream, send_whole
 from pyllama.server.session import SessionReader
@@ -52,8 +53,14 @@ class GeneratingEndpoint:
         ping_interval = prepared.sse_ping_interval
         owner = exchange.scope[OWNER]
         reader: StreamReader | SessionReader
-        if streaming and conversation_id:
+        receipt = prepared.receipt
+        if receipt:  # it is found again by its own id too
+            conversation_id = conversation_id or prepared.id
+        if (streaming or receipt) and conversation_id:
             session = self._state.open_session(prepared, owner, conversation_id)
+            if not streaming:
+                await send_json(exchange.send, 200, receipt)
+                return
             reader = session.attach(numbered=wants_event_ids(exchange.scope), replay=False)
         else:
             reader = self._state.submit(prepared, owner)

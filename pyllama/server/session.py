@@ -100,6 +100,7 @@ class Session:
         "conversation_id",
         "ended_at",
         "owner",
+        "receipt",
         "started_at",
         "stream",
     )
@@ -118,6 +119,7 @@ class Session:
         self.stream = stream
         self.started_at = time.time()
         self.completed_at = 0.0  # by the clock; 0 while it lives
+        self.receipt = b""  # what was answered at once, of an answer that is made in the background
         self.ended_at = 0.0  # the store's: by its loop's time
         self._notifier = notifier
         self._counters = counters

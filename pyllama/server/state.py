@@ -182,12 +182,14 @@ class ServerState:
         """
         check_id(conversation_id)
         self.sessions.check_room(owner, conversation_id)
+        receipt = prepared.receipt
         stream = self.engine.submit(prepared, owner=owner)
         try:
             session = self.sessions.open(owner, conversation_id, stream)
         except BaseException:
             stream.cancel()
             raise
+        session.receipt = receipt
         self._completions[owner, stream.id] = session
         return session
 
@@ -195,3 +197,10 @@ class ServerState:
         """Return what controls a running completion, None when this owner has none of that id."""
         found = self._completions.get((owner, completion_id))
         return None if isinstance(found, Session) and found.ended else found
+
+    def kept_completion(self, owner: bytes, completion_id: str) -> Session | None:
+        """Return the session of an owner's completion, running or kept; None when there is none."""
+        found = self._completions.get((owner, completion_id))
+        if isinstance(found, Session) and self.sessions.get(owner, found.conversation_id) is found:
+            return found
+        return None

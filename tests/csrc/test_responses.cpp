@@ -331,3 +331,25 @@ TEST(progress_and_timings_are_told_to_those_who_ask) {
     CHECK(any);
     CHECK(events.back().contains("timings"));
 }
+
+TEST(an_answer_in_the_background_is_a_stream_with_a_receipt) {
+    auto prepared = prepare(asked(R"("background":true,"metadata":{"a":"b"})"), dialect::responses);
+    CHECK(prepared.background && !prepared.stream);
+    CHECK_EQ(prepared.writer->content_type(), "text/event-stream");
+    const auto receipt = common_json::parse(prepared.receipt);
+    CHECK_EQ(receipt.at("id").get<std::string>(), prepared.id);
+    CHECK_EQ(receipt.at("status").get<std::string>(), "queued");
+    CHECK(receipt.at("background").get<bool>());
+    CHECK_EQ(receipt.at("metadata").at("a").get<std::string>(), "b");
+    CHECK(prepare(asked(R"("background":true,"stream":true)"), dialect::responses).stream);
+    CHECK(prepare(asked(R"("background":false)"), dialect::responses).receipt.empty());
+    CHECK_EQ(refused_with(R"("input":"hi","background":1)"), "background");
+}
+
+TEST(an_answer_that_was_cancelled_says_so) {
+    const auto events = stream("", "<think>\nhm\n</think>\n\nWel", ended(finish_reason::cancelled));
+    CHECK_EQ(events.back().at("type").get<std::string>(), "response.incomplete");
+    CHECK_EQ(events.back().at("response").at("status").get<std::string>(), "cancelled");
+    CHECK(events.back().at("response").at("incomplete_details").is_null());
+    CHECK_EQ(item(events.back().at("response"), 1).at("status").get<std::string>(), "incomplete");
+}

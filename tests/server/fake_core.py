@@ -48,6 +48,7 @@ class Prepared:
 
     def __init__(self, body: dict[str, Any], ping_interval: float, dialect: str = "openai") -> None:
         self.dialect = dialect
+        self.receipt = b""
         self._facts: dict[str, Any] | None = {
             "stream": bool(body.get("stream", False)) or dialect == "paddler",
             "sse_ping_interval": body.get("sse_ping_interval", ping_interval),

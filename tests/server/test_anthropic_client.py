@@ -184,6 +184,18 @@ def test_a_stream_is_steered_by_the_id_of_its_message(client: anthropic.Anthropi
     assert post(port, control, id=start.message.id, action="stop")["success"] is False
 
 
+def test_a_stream_is_read_again(client: anthropic.Anthropic, port: int) -> None:
+    headers = {"X-Conversation-Id": "messages/1"}
+    with client.messages.create(**asked(), stream=True, extra_headers=headers) as stream:
+        events = list(stream)
+    url = f"http://127.0.0.1:{port}/v1/stream/messages/1"
+    with urllib.request.urlopen(
+        urllib.request.Request(url, headers={"x-api-key": "secret"}), timeout=60
+    ) as again:
+        frames = again.read().decode().split("\n\n")[:-1]
+    assert [frame.split("\n")[0] for frame in frames] == [f"event: {event.type}" for event in events]
+
+
 @pytest.mark.parametrize(
     ("fields", "named"),
     [

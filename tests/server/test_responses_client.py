@@ -20,7 +20,17 @@ ASK_WEATHER = "What is the weather in Paris?"
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
-    flags = ("--parallel", "2", "--ctx-size", "2048", "--api-key", "secret", "--metrics", "--max-queue", "1")
+    flags = (
+        "--parallel",
+        "2",
+        "--ctx-size",
+        "2048",
+        "--api-key",
+        "secret,other",
+        "--metrics",
+        "--max-queue",
+        "1",
+    )
     with running_server(*flags) as port:
         yield port
 
@@ -193,6 +203,66 @@ def test_errors_have_their_classes(client: openai.OpenAI) -> None:
         ask(client.with_options(api_key="wrong"))
     with pytest.raises(openai.NotFoundError):
         client.responses.retrieve("resp_unknown")
+
+
+def until_ended(client: openai.OpenAI, response: Any) -> Any:
+    while response.status in ("queued", "in_progress"):
+        response = client.responses.retrieve(response.id)
+    return response
+
+
+def test_a_response_in_the_background_is_asked_for(client: openai.OpenAI) -> None:
+    whole = ask(client)
+    response = ask(client, background=True, metadata={"a": "b"})
+    assert (response.status, response.background, response.metadata) == ("queued", True, {"a": "b"})
+    ended = until_ended(client, response)
+    assert (ended.id, ended.status, ended.background) == (response.id, "completed", True)
+    assert shown(ended.output) == shown(whole.output)
+    assert ended.metadata == {"a": "b"}
+    assert client.responses.cancel(response.id).status == "completed"
+    with client.with_options(api_key="other") as other, pytest.raises(openai.NotFoundError):
+        other.responses.retrieve(response.id)
+    client.responses.delete(response.id)
+    with pytest.raises(openai.NotFoundError):
+        client.responses.retrieve(response.id)
+
+
+def test_a_response_in_the_background_is_streamed_from_any_event_on(client: openai.OpenAI) -> None:
+    with ask(client, background=True, stream=True) as stream:
+        first = [next(stream) for _ in range(5)]
+    response = first[0].response
+    rest = list(client.responses.retrieve(response.id, stream=True, starting_after=4))
+    every = list(client.responses.retrieve(response.id, stream=True))
+    assert [event.to_dict() for event in every] == [event.to_dict() for event in (*first, *rest)]
+    assert [event.sequence_number for event in every] == list(range(len(every)))
+    assert every[-1].type == "response.completed"
+    assert list(client.responses.retrieve(response.id, stream=True, starting_after=len(every) - 1)) == []
+    for wrong in (len(every), -1):
+        with pytest.raises(openai.BadRequestError):
+            client.responses.retrieve(response.id, stream=True, starting_after=wrong)
+
+
+def test_a_response_in_the_background_is_cancelled(client: openai.OpenAI) -> None:
+    endless = {"max_output_tokens": -1, "background": True, "extra_body": {"ignore_eos": True}}
+    running = [ask(client, **endless) for _ in range(2)]
+    queued = ask(client, **endless)
+    for response in (queued, *running):
+        cancelled = client.responses.cancel(response.id)
+        assert (cancelled.id, cancelled.status) == (response.id, "cancelled")
+        assert client.responses.retrieve(response.id).status == "cancelled"
+    assert ask(client, max_output_tokens=1).status == "incomplete"
+
+
+def test_what_a_stream_of_a_cut_background_response_ends_with(client: openai.OpenAI) -> None:
+    response = until_ended(client, ask(client, background=True, max_output_tokens=3))
+    assert response.status == "incomplete"
+    assert response.incomplete_details.reason == "max_output_tokens"
+
+
+def test_others_are_not_kept(client: openai.OpenAI) -> None:
+    response = ask(client, max_output_tokens=1)
+    with pytest.raises(openai.NotFoundError, match="background"):
+        client.responses.retrieve(response.id)
 
 
 def test_a_full_queue_is_tried_again(client: openai.OpenAI) -> None:

@@ -77,6 +77,7 @@ DIALECTS: dict[str, Schema] = {
             "include": array(STRING, most=8),
             "top_logprobs": integer(0, 20),
             "store": BOOLEAN,
+            "background": BOOLEAN,
         },
     ),
     "MessagesRequest": record(
@@ -121,5 +122,6 @@ DIALECTS: dict[str, Schema] = {
             "usage": record({"input_tokens": _COUNT, "output_tokens": _COUNT}),
         }
     ),
+    "Deleted": record({"id": STRING, "deleted": BOOLEAN}),
     "MessageTokenCount": record({"input_tokens": _COUNT}),
 }

@@ -66,6 +66,33 @@ def _streams(path: str, conversation: Schema) -> tuple[Operation, ...]:
     )
 
 
+def _kept_responses(root: str) -> tuple[Operation, ...]:
+    response: Schema = {"name": "response_id", "in": "path", "required": True, "schema": _CONVERSATION}
+    stream = (
+        _query("stream", {"type": "string", "enum": ["true", "false"]}, "true: its events"),
+        _query("starting_after", _POSITION, "sequence_number of the last event had"),
+    )
+    path = root + "/{response_id}"
+    gone = (404,)
+    return (
+        Operation(
+            "get",
+            path,
+            "Show a response in the background",
+            "Response",
+            streams=True,
+            statuses=gone,
+            parameters=(response, *stream),
+        ),
+        Operation(
+            "delete", path, "Cancel and forget a response", "Deleted", statuses=gone, parameters=(response,)
+        ),
+        Operation(
+            "post", path + "/cancel", "Cancel a response", "Response", statuses=gone, parameters=(response,)
+        ),
+    )
+
+
 _BUSY = (429,)
 _UNSUPPORTED = (501,)
 
@@ -101,6 +128,8 @@ OPERATIONS: tuple[Operation, ...] = (
         "NativeCompletion",
     ),
     *_generating("/v1/responses /responses", "Answer in OpenAI's Responses", "ResponsesRequest", "Response"),
+    *_kept_responses("/v1/responses"),
+    *_kept_responses("/responses"),
     *_asking(
         "/v1/responses/input_tokens /responses/input_tokens",
         "Count a response's input tokens",
@@ -180,7 +209,7 @@ _ERRORS = {
     400: "The request is wrong; the message names the field.",
     401: "The API key is missing or wrong.",
     403: "The feature is not enabled.",
-    404: "There is no such stream, or no longer.",
+    404: "There is no such stream or response, or no longer.",
     408: "The body did not arrive in time.",
     413: "The body is larger than --max-body-bytes.",
     429: "The queue is full; Retry-After says when to come back.",

@@ -85,9 +85,10 @@ class PredictEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         from pyllama._core import _llama
 
+        settings = self._state.settings
         with self._state.running(), contextlib.suppress(ClientGoneError):
             async with Exchange(scope, receive, send) as exchange:
-                body = await exchange.read_body(self._state.settings.max_body_bytes)
+                body = await exchange.read_body(settings.max_body_bytes, settings.body_timeout)
                 instances = await anyio.to_thread.run_sync(
                     _llama.split_predictions, body, limiter=self._split_limiter
                 )
