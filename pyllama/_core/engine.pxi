@@ -236,8 +236,8 @@ cdef class Engine:
         """Answer what needs no slot.
 
         ``kind`` is "tokenize", "detokenize", "apply_template", "count_tokens", "count_responses_tokens" or
-        "count_anthropic_tokens". JSON in and out, as llama-server's endpoints of these names. Takes milliseconds, with the GIL released.
-        Raises InvalidRequestError naming the field.
+        "count_anthropic_tokens". JSON in and out, as llama-server's endpoints of these names. Takes milliseconds, with
+        the GIL released. Raises InvalidRequestError naming the field.
         """
         cdef string text = body
         cdef string answer

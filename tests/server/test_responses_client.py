@@ -220,8 +220,8 @@ def test_a_response_in_the_background_is_asked_for(client: openai.OpenAI) -> Non
     assert shown(ended.output) == shown(whole.output)
     assert ended.metadata == {"a": "b"}
     assert client.responses.cancel(response.id).status == "completed"
-    with client.with_options(api_key="other") as other, pytest.raises(openai.NotFoundError):
-        other.responses.retrieve(response.id)
+    with pytest.raises(openai.NotFoundError):
+        client.with_options(api_key="other").responses.retrieve(response.id)
     client.responses.delete(response.id)
     with pytest.raises(openai.NotFoundError):
         client.responses.retrieve(response.id)
