@@ -30,7 +30,7 @@ void block_writer::add(const std::string & text, std::string logprobs, frame_sin
     grew(block, text, logprobs, sink);
 }
 
-void block_writer::grow(answer_block::kind type, const std::string & text, frame_sink & sink) {
+void block_writer::grow(answer_block::kind type, const std::string & text, std::string logprobs, frame_sink & sink) {
     if (text.empty()) {
         return;
     }
@@ -40,7 +40,7 @@ void block_writer::grow(answer_block::kind type, const std::string & text, frame
         block.id = random_id();
         open(std::move(block), sink);
     }
-    add(text, std::exchange(choices_.front().logprobs, {}), sink);
+    add(text, std::move(logprobs), sink);
 }
 
 // The parser tells each call whole before the next one begins.
@@ -61,8 +61,16 @@ void block_writer::grow_call(const tool_call_delta & delta, frame_sink & sink) {
 }
 
 void block_writer::write(choice_state &, const chat_delta & delta, frame_sink & sink) {
-    grow(answer_block::kind::reasoning, delta.reasoning, sink);
-    grow(answer_block::kind::content, delta.content, sink);
+    std::string & logprobs = choices_.front().logprobs;
+    if (!delta.content.empty()) {
+        // Nobody knows which tokens of a delta that has both are the reasoning's.
+        std::string of_content = std::exchange(logprobs, {});
+        grow(answer_block::kind::reasoning, delta.reasoning, {}, sink);
+        grow(answer_block::kind::content, delta.content, std::move(of_content), sink);
+    } else if (!delta.reasoning.empty()) {
+        logprobs.clear();
+        grow(answer_block::kind::reasoning, delta.reasoning, {}, sink);
+    }
     for (const tool_call_delta & call : delta.tool_calls) {
         grow_call(call, sink);
     }

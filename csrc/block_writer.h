@@ -46,7 +46,7 @@ class block_writer : public delta_writer {
   private:
     void open(answer_block && block, frame_sink & sink);
     void close(bool complete, frame_sink & sink);
-    void grow(answer_block::kind type, const std::string & text, frame_sink & sink);
+    void grow(answer_block::kind type, const std::string & text, std::string logprobs, frame_sink & sink);
     void grow_call(const tool_call_delta & delta, frame_sink & sink);
     void add(const std::string & text, std::string logprobs, frame_sink & sink);
 

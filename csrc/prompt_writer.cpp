@@ -1,11 +1,9 @@
 #include "prompt_writer.h"
 
-#include <ctime>
 #include <utility>
 
 #include "chat_parser.h"
 #include "completion_format.h"
-#include "settings_json.h"
 #include "writer_anthropic_body.h"
 #include "writer_anthropic_stream.h"
 #include "writer_deltas.h"
@@ -14,23 +12,10 @@
 #include "writer_paddler.h"
 #include "writer_responses_body.h"
 #include "writer_responses_stream.h"
-#include "writer_verbose.h"
 
 namespace pyllama {
 
 namespace {
-
-answer_format format_of(const std::shared_ptr<const model> & model, const chat_request & request,
-                        const prepared_request & prepared) {
-    answer_format format;
-    format.id = prepared.id;
-    format.created = static_cast<int64_t>(std::time(nullptr));
-    format.include_usage = request.include_usage;
-    format.logprobs = request.n_logprobs >= 0;
-    format.timings_per_token = prepared.params.timings_per_token;
-    format.loaded_model = model;
-    return format;
-}
 
 std::vector<chat_parser> make_parsers(const model & model, const chat_request & request,
                                       const common_chat_session & session, const std::string & continued,
@@ -89,16 +74,10 @@ std::unique_ptr<frame_writer> make_dialect(const chat_request & request, answer_
 std::unique_ptr<frame_writer> make_chat_writer(const std::shared_ptr<const model> & model, const chat_request & request,
                                                const common_chat_session & session, const std::string & continued,
                                                dialect dialect, prepared_request & prepared) {
-    auto writer = make_dialect(request, format_of(model, request, prepared),
+    completion_format format = make_format(model, request, prepared, false);
+    auto writer = make_dialect(request, answer_format(format),
                                make_parsers(*model, request, session, continued, dialect), dialect, prepared);
-    if (!request.verbose || dialect != dialect::openai) {
-        return writer;
-    }
-    completion_format format;
-    static_cast<answer_format &>(format) = format_of(model, request, prepared);
-    format.settings = settings_json(prepared.params);
-    format.set_prompts(prepared, true);
-    return std::make_unique<writer_verbose>(std::move(writer), std::move(format));
+    return dialect == dialect::openai ? with_verbose(std::move(writer), std::move(format), request) : std::move(writer);
 }
 
 }  // namespace pyllama

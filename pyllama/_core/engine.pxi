@@ -230,7 +230,7 @@ cdef class Engine:
         engine = self.handle
         with nogil:
             made = c_prepare_decisions(deref(engine), text)
-        return _prepared(made)
+        return _prepared(made, "native")
 
     def answer_text(self, str kind not None, bytes body not None) -> bytes:
         """Answer what needs no slot.

@@ -74,7 +74,7 @@ def _serve(args: list[str]) -> int:
         flags = params.as_dict()
     settings, override = apply_environment(Settings.from_flags(flags), os.environ)
     if override:
-        print(f"pyllama-server: {override}", file=sys.stderr, flush=True)
+        complain(override, logging.WARNING)
     all_routes(ServerState(settings))  # routes that clash end the start here
     if settings.static_path and not Path(settings.static_path).is_dir():
         raise InvalidRequestError(f"--path {settings.static_path}: no such directory", param="--path")
