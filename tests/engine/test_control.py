@@ -230,14 +230,20 @@ async def test_the_reasoning_ends_when_told(engine: Engine) -> None:
 
 
 async def test_the_budget_can_be_changed(engine: Engine) -> None:
-    async with await ask(engine, reasoning_budget_tokens=4) as stream:
-        assert (await stream.control("reasoning_budget", tokens=None)).success
-        refused = await stream.control("reasoning_budget", tokens="+1")
-        assert not refused.success
-        assert (await stream.control("reasoning_budget", tokens=6)).success
-        assert (await stream.control("reasoning_budget", tokens="+2")).success
-        answer = await stream.result()
-        assert answer.usage.reasoning_tokens > 4
+    async with await ask(engine, **ENDLESS) as one, await ask(engine, **ENDLESS) as other:
+        running = [await wait_for_slot(one), await wait_for_slot(other)]
+        async with await ask(engine, reasoning_budget_tokens=4) as stream:  # queued: it cannot end meanwhile
+            assert (await stream.control("reasoning_budget", tokens=None)).success
+            refused = await stream.control("reasoning_budget", tokens="+1")
+            assert not refused.success
+            assert (await stream.control("reasoning_budget", tokens=6)).success
+            assert (await stream.control("reasoning_budget", tokens="+2")).success
+            running.clear()
+            answer = await stream.result()
+        async with await ask(engine, reasoning_budget_tokens=8) as stream:
+            expected = await stream.result()
+    assert answer.reasoning == expected.reasoning
+    assert answer.usage.reasoning_tokens == expected.usage.reasoning_tokens
     async with await ask(engine, **ENDLESS) as stream:
         for tokens in ("2", "+", "+x", -2, 0.5, [], True):
             with pytest.raises(InvalidRequestError) as caught:
