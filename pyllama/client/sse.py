@@ -7,7 +7,7 @@ The server's keep-alive comments are on the wire only: they do not count.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,31 +76,26 @@ class SseResumption:
             raise RetryableError("the request has not arrived") from exc
         raise exc
 
-    def feed(self, data: bytes) -> list[Any]:
-        """Take bytes of a body; return the chunks that are whole.
+    def feed(self, data: bytes) -> Iterator[Any]:
+        """Take bytes of a body; yield the chunks that are whole. ``offset`` is behind the one yielded last.
 
         Raises:
             StreamFailedError: The answer ended with an error.
             StreamGapError: The server dropped bytes before we had them.
         """
         *events, self._partial = (self._partial + data).split(_END)
-        chunks: list[Any] = []
         for event in events:
             if event.startswith(b":"):
                 continue
             value = _data_of(event)
             if isinstance(value, dict) and "error" in value and "choices" not in value:
-                if chunks:  # they come first
-                    self._partial = event + _END + self._partial
-                    break
                 raise _failure(value["error"])
             self.offset += len(event) + len(_END)
             self._n_new += len(event)
             if value is None:
                 self.finished = True
             else:
-                chunks.append(value)
-        return chunks
+                yield value
 
     def note_end(self) -> None:
         """Take the regular end of a body.

@@ -141,8 +141,6 @@ class ResumingStream:
             async for data in response.aiter_bytes():
                 for chunk in where.feed(data):
                     yield chunk
-                for chunk in where.feed(b""):  # an error behind chunks
-                    yield chunk
                 if where.finished:
                     return
             where.note_end()

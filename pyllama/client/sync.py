@@ -120,7 +120,6 @@ class SyncResumingStream:
             where.note_status(response.status_code, body, response.headers)
             for data in response.iter_bytes():
                 yield from where.feed(data)
-                yield from where.feed(b"")  # an error behind chunks
                 if where.finished:
                     return
             where.note_end()

@@ -43,7 +43,7 @@ def test_first_a_post_then_gets() -> None:
     assert post.headers == {"x-conversation-id": "c1"}
     assert post.json == {"messages": [], "stream": True}
     where.note_status(200, b"", {})
-    assert where.feed(EVENTS[0] + EVENTS[1][:5]) == CHUNKS[:1]
+    assert list(where.feed(EVENTS[0] + EVENTS[1][:5])) == CHUNKS[:1]
     get = where.next_request()
     assert (get.method, get.path) == ("GET", "/v1/stream")
     assert get.params == {"conv_id": "c1", "from": str(len(EVENTS[0]))}
@@ -69,6 +69,18 @@ def test_cut_anywhere_with_comments_between(cuts: list[int], comments: list[int]
 def test_every_byte_by_itself() -> None:
     where = begun()
     assert [chunk for n in range(len(STREAM)) for chunk in where.feed(STREAM[n : n + 1])] == CHUNKS
+
+
+def test_the_offset_is_behind_what_was_yielded() -> None:
+    """Whoever leaves there, and comes back with it, misses nothing that arrived together with it."""
+    where = begun()
+    chunks = where.feed(STREAM)
+    for n, event in enumerate(EVENTS[:-1]):
+        before = sum(map(len, EVENTS[:n]))
+        assert where.offset == before
+        assert next(chunks) == CHUNKS[n]
+        assert where.offset == before + len(event)
+        assert not where.finished
 
 
 def test_a_post_that_may_not_have_arrived() -> None:
@@ -113,14 +125,15 @@ def test_errors_in_the_stream_come_behind_what_was_said() -> None:
     for error, expected in (({"code": 500, "message": "x"}, StreamFailedError), (GAP, StreamGapError)):
         where = begun()
         failure = b"data: " + json.dumps({"error": error}).encode() + b"\n\n"
-        assert where.feed(EVENTS[0] + failure) == CHUNKS[:1]
+        chunks = where.feed(EVENTS[0] + failure)
+        assert next(chunks) == CHUNKS[0]
         with pytest.raises(expected):
-            where.feed(b"")
+            next(chunks)
 
 
 def test_ends_that_are_none() -> None:
     where = begun()
-    where.feed(EVENTS[0])
+    assert list(where.feed(EVENTS[0])) == CHUNKS[:1]
     with pytest.raises(RetryableError):
         where.note_end()
     where.next_request()

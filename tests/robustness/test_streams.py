@@ -23,7 +23,7 @@ from stream_client import DONE, Reader, check_agreement, check_end, get_stream, 
 EXAMPLES = int(os.environ.get("PYLLAMA_CHAOS_EXAMPLES", "12"))
 SEED = int(os.environ.get("PYLLAMA_CHAOS_SEED", "5"))
 # The ring is shorter than a long answer, so that readers are overtaken.
-FLAGS = ("--parallel", "2", "--ctx-size", "2048", "--stream-buffer", "16384", "--max-stream-bytes", "262144")
+FLAGS = ("--parallel", "2", "--ctx-size", "8192", "--stream-buffer", "16384", "--max-stream-bytes", "262144")
 NAMES = ("plain", "with/slashes/", "with space", "grüße-对话", "a::b/c:Q8_0", "x" * 10_000)
 BAD_OFFSETS = ("-1", "x", "1.5", "18446744073709551616", "%20", "0x1", "9" * 30)
 
@@ -249,7 +249,8 @@ def test_a_reader_that_is_overtaken_is_told(server: LiveServer) -> None:
 def test_a_reader_that_stops_reading_is_told_what_it_lost(server: LiveServer) -> None:
     busy = occupy(server)
     name = NAMES[2]
-    writer = post_stream(server, name.encode(), max_tokens=1500, logprobs=True, top_logprobs=20)
+    # Ten megabytes: more than a kernel's send buffer takes for a reader that has stopped.
+    writer = post_stream(server, name.encode(), max_tokens=4000, logprobs=True, top_logprobs=20)
     wait_until("it is there", lambda: name in lookup(server, name))
     slow = get_stream(server, target(name), slow=True).open()
     assert slow.status == 200
