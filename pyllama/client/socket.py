@@ -28,20 +28,20 @@ class SocketResumption:
     """Where one client is in one stream."""
 
     def __init__(
-        self, request: Mapping[str, Any] | None, conversation_id: str, after: int | None = None
+        self, request: Mapping[str, Any] | None, conversation_id: str, position: int | None = None
     ) -> None:
         self._request = request
         self._conversation_id = conversation_id
         self._asked = request is None
         self._begun = request is None
-        self.after = after
+        self.position = position
         self.finished = False
 
     def first_message(self) -> str:
         """Return what the next connection is to say first."""
         message: dict[str, Any] = {"conversation_id": self._conversation_id, "request_id": "stream"}
         if self._asked:
-            return json.dumps({"type": "resume", "after": self.after, **message})
+            return json.dumps({"type": "resume", "after": self.position, **message})
         self._asked = True
         return json.dumps({"type": "chat.completion.create", "body": dict(self._request or {}), **message})
 
@@ -56,7 +56,7 @@ class SocketResumption:
         kind = message.get("type")
         if kind == "chat.completion.chunk":
             self._begun = True
-            self.after = message["event_id"]
+            self.position = message["event_id"]
             return [message["data"]]
         if kind == "done":
             self.finished = True

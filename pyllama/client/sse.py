@@ -32,7 +32,7 @@ class HttpRequest:
 class SseResumption:
     """Where one client is in one stream."""
 
-    def __init__(self, request: Mapping[str, Any] | None, conversation_id: str, offset: int = 0) -> None:
+    def __init__(self, request: Mapping[str, Any] | None, conversation_id: str, position: int = 0) -> None:
         self._request = request
         self._conversation_id = conversation_id
         self._begun = request is None  # whether the server is known to have the conversation
@@ -40,7 +40,7 @@ class SseResumption:
         self._posting = False
         self._partial = b""
         self._n_new = 0  # bytes since the last connection began
-        self.offset = offset
+        self.position = position
         self.finished = False
 
     def next_request(self) -> HttpRequest:
@@ -53,7 +53,7 @@ class SseResumption:
             headers = {"x-conversation-id": self._conversation_id}
             body = {**(self._request or {}), "stream": True}
             return HttpRequest("POST", "/v1/chat/completions", headers=headers, json=body)
-        params = {"conv_id": self._conversation_id, "from": str(self.offset)}
+        params = {"conv_id": self._conversation_id, "from": str(self.position)}
         return HttpRequest("GET", "/v1/stream", params=params)
 
     def note_status(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
@@ -77,7 +77,7 @@ class SseResumption:
         raise exc
 
     def feed(self, data: bytes) -> Iterator[Any]:
-        """Take bytes of a body; yield the chunks that are whole. ``offset`` is behind the one yielded last.
+        """Take bytes of a body; yield the chunks that are whole. ``position`` is behind the one yielded last.
 
         Raises:
             StreamFailedError: The answer ended with an error.
@@ -90,7 +90,7 @@ class SseResumption:
             value = _data_of(event)
             if isinstance(value, dict) and "error" in value and "choices" not in value:
                 raise _failure(value["error"])
-            self.offset += len(event) + len(_END)
+            self.position += len(event) + len(_END)
             self._n_new += len(event)
             if value is None:
                 self.finished = True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from types import TracebackType
@@ -13,15 +12,16 @@ import httpx
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 from websockets.sync.client import connect
 
-from pyllama.client.errors import RetryableError, StreamGoneError, error_for
-from pyllama.client.retry import Retries, RetryPolicy
+from pyllama.client.errors import RetryableError, StreamGoneError
+from pyllama.client.resuming import ResumingBase, check_deleted, refused_handshake
+from pyllama.client.retry import RetryPolicy
 from pyllama.client.socket import SocketResumption, socket_url
 from pyllama.client.sse import SseResumption
 
 __all__ = ["SyncResumingStream"]
 
 
-class SyncResumingStream:
+class SyncResumingStream(ResumingBase):
     """As ResumingStream, for threads: ``for chunk in stream``, ``with``, ``close()``."""
 
     def __init__(
@@ -36,25 +36,18 @@ class SyncResumingStream:
         client: httpx.Client | None = None,
         retry: RetryPolicy | None = None,
     ) -> None:
-        self.conversation_id = conversation_id or str(uuid.uuid4())
-        self._base_url = base_url.rstrip("/")
-        self._headers = {} if api_key is None else {"authorization": f"Bearer {api_key}"}
+        super().__init__(
+            base_url,
+            request,
+            over=over,
+            api_key=api_key,
+            conversation_id=conversation_id,
+            position=position,
+            retry=retry,
+        )
         self._own_client = client is None
         self._client = client or httpx.Client(timeout=httpx.Timeout(30, read=90))
-        self._retries = Retries(retry or RetryPolicy())
-        self._resumption: SseResumption | SocketResumption
-        if over == "sse":
-            self._resumption = SseResumption(request, self.conversation_id, position or 0)
-        else:
-            self._resumption = SocketResumption(request, self.conversation_id, position)
-        self._cancelled = False
         self._chunks = self._iterate()
-
-    @property
-    def position(self) -> int | None:
-        """Where the next connection would go on: a byte offset, or the id of the last event."""
-        where = self._resumption
-        return where.offset if isinstance(where, SseResumption) else where.after
 
     def __iter__(self) -> Iterator[Any]:
         return self._chunks
@@ -64,11 +57,9 @@ class SyncResumingStream:
 
         May be called from any thread: an iteration that goes on then ends.
         """
-        self._cancelled = True
-        params = {"conv_id": self.conversation_id}
-        response = self._client.delete(self._base_url + "/v1/stream", params=params, headers=self._headers)
-        if response.status_code != 204:
-            raise error_for(response.status_code, {"message": f"status {response.status_code}"})
+        url, params = self._begin_cancel()
+        response = self._client.delete(url, params=params, headers=self._headers)
+        check_deleted(response.status_code)
 
     def close(self) -> None:
         """Let go of the connection; idempotent. The completion goes on."""
@@ -135,8 +126,7 @@ class SyncResumingStream:
                     if where.finished:
                         return
         except InvalidStatus as exc:
-            status = exc.response.status_code
-            raise error_for(status, {"message": f"the handshake was refused with status {status}"}) from exc
+            raise refused_handshake(exc) from exc
         except ConnectionClosed as exc:
             raise RetryableError(f"the socket closed: {exc}") from exc
         where.note_close()

@@ -55,7 +55,7 @@ def test_cut_anywhere_with_comments_between(cuts: list[int], comments: list[int]
     found: list[Any] = []
     for cut in [*sorted(cuts), len(STREAM)]:
         # A connection brings the bytes from the offset up to the cut, and comments, which do not count.
-        body = STREAM[where.offset : max(cut, where.offset)]
+        body = STREAM[where.position : max(cut, where.position)]
         whole, _, rest = body.rpartition(b"\n\n")
         noise = b":\n\n" * comments.count(cut % (len(EVENTS) + 1))
         found += where.feed(noise + (whole + b"\n\n" if whole else b"") + noise + rest)
@@ -63,7 +63,7 @@ def test_cut_anywhere_with_comments_between(cuts: list[int], comments: list[int]
             where.next_request()
     assert found == CHUNKS
     assert where.finished
-    assert where.offset == len(STREAM)
+    assert where.position == len(STREAM)
 
 
 def test_every_byte_by_itself() -> None:
@@ -71,15 +71,15 @@ def test_every_byte_by_itself() -> None:
     assert [chunk for n in range(len(STREAM)) for chunk in where.feed(STREAM[n : n + 1])] == CHUNKS
 
 
-def test_the_offset_is_behind_what_was_yielded() -> None:
+def test_the_position_is_behind_what_was_yielded() -> None:
     """Whoever leaves there, and comes back with it, misses nothing that arrived together with it."""
     where = begun()
     chunks = where.feed(STREAM)
     for n, event in enumerate(EVENTS[:-1]):
         before = sum(map(len, EVENTS[:n]))
-        assert where.offset == before
+        assert where.position == before
         assert next(chunks) == CHUNKS[n]
-        assert where.offset == before + len(event)
+        assert where.position == before + len(event)
         assert not where.finished
 
 
