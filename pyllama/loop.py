@@ -13,6 +13,7 @@ import itertools
 import os
 import selectors
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
 from types import TracebackType
@@ -23,7 +24,7 @@ from pyllama.errors import ClosedError, StreamGapError
 if TYPE_CHECKING:
     from pyllama._core import _llama
 
-__all__ = ["LoopNotifier", "StreamReader", "Watch", "read_new"]
+__all__ = ["LoopNotifier", "StreamReader", "Wakeable", "Watch", "read_new"]
 
 # A read takes everything there is: the ring bounds it, and a reader that waits has then seen all.
 MAX_READ = 1 << 30
@@ -42,21 +43,27 @@ def read_new(stream: _llama.Stream, offset: int) -> tuple[bytes, int, bool]:
     return data, following, finished
 
 
-class Watch:
-    """Wakes one task, at most one at a time. A wake that nobody waits for is kept."""
+class Wakeable(ABC):
+    """What the core wakes by its key."""
 
     __slots__ = ("key",)
 
     def __init__(self, key: int) -> None:
         self.key: int = key
 
+    @abstractmethod
     def wake(self) -> None:
-        """Let wait() return, now or at its next call."""
-        raise NotImplementedError
+        """Say that something is new."""
 
+
+class Watch(Wakeable):
+    """Wakes one task, at most one at a time. A wake that nobody waits for is kept."""
+
+    __slots__ = ()
+
+    @abstractmethod
     async def wait(self) -> None:
-        """Return after the next wake()."""
-        raise NotImplementedError
+        """Return after the next wake(), or at once when there was one since the last."""
 
 
 class _AsyncioWatch(Watch):
@@ -86,14 +93,17 @@ class _AsyncioWatch(Watch):
             self._waiter = None
 
 
-class _CallbackWatch(Watch):
+class _Callback(Wakeable):
     """Calls a function on the loop's thread, at every wake()."""
 
-    __slots__ = ("wake",)
+    __slots__ = ("_callback",)
 
     def __init__(self, key: int, callback: Callable[[], None]) -> None:
         super().__init__(key)
-        self.wake = callback  # type: ignore[method-assign]
+        self._callback = callback
+
+    def wake(self) -> None:
+        self._callback()
 
 
 class LoopNotifier:
@@ -105,7 +115,7 @@ class LoopNotifier:
     def __init__(self, waker: _llama.Waker) -> None:
         self.waker = waker
         self._keys = itertools.count(1)
-        self._watches: dict[int, Watch] = {}
+        self._watches: dict[int, Wakeable] = {}
         self._closed = False
         self._attach()
 
@@ -117,19 +127,19 @@ class LoopNotifier:
         self._watches[watch.key] = watch
         return watch
 
-    def watch_with(self, callback: Callable[[], None]) -> Watch:
-        """As watch(), but each wake calls ``callback``, on the loop's thread; nobody can wait for it."""
+    def call(self, callback: Callable[[], None]) -> Wakeable:
+        """As watch(), but each wake calls ``callback``, on the loop's thread."""
         if self._closed:
             raise ClosedError("the event loop's notifier is closed")
-        watch = _CallbackWatch(next(self._keys), callback)
-        self._watches[watch.key] = watch
-        return watch
+        wakeable = _Callback(next(self._keys), callback)
+        self._watches[wakeable.key] = wakeable
+        return wakeable
 
     def local_watch(self) -> Watch:
         """Return a watch that the core knows nothing of: its owner wakes it."""
         return self._make_watch(0)
 
-    def forget(self, watch: Watch) -> None:
+    def forget(self, watch: Wakeable) -> None:
         """Drop a watch; idempotent."""
         self._watches.pop(watch.key, None)
 

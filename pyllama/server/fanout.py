@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from pyllama.loop import Watch
+from pyllama.loop import Wakeable
 
 __all__ = ["Fanout"]
 
@@ -29,8 +29,8 @@ class Fanout:
     def __init__(self, begin: Callable[[], None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._begin = begin
-        self._watches: dict[Watch, None] = {}
-        self._pending: list[Watch] = []
+        self._watches: dict[Wakeable, None] = {}
+        self._pending: list[Wakeable] = []
         self._timer: asyncio.Handle | None = None
         self._again = False
         self._began = 0.0
@@ -38,11 +38,11 @@ class Fanout:
     def __len__(self) -> int:
         return len(self._watches)
 
-    def add(self, watch: Watch) -> None:
+    def add(self, watch: Wakeable) -> None:
         """Wake a watch from now on."""
         self._watches[watch] = None
 
-    def discard(self, watch: Watch) -> None:
+    def discard(self, watch: Wakeable) -> None:
         """Wake it no more; idempotent."""
         self._watches.pop(watch, None)
         if not self._watches:

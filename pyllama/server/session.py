@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pyllama.errors import InvalidRequestError, PyllamaError, StreamGapError
-from pyllama.loop import LoopNotifier, Watch
+from pyllama.loop import LoopNotifier, Wakeable
 from pyllama.server.fanout import Fanout
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class Session:
         self._cut: PyllamaError | None = None
         self._chunks: dict[int, Chunk] = {}
         self._fanout: Fanout | None = None  # only while there are readers
-        self._watch: Watch | None = notifier.watch_with(self._changed)
+        self._watch: Wakeable | None = notifier.call(self._changed)
         stream.subscribe(notifier.waker, self._watch.key)
 
     @property

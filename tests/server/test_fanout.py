@@ -4,13 +4,13 @@ import asyncio
 
 import pytest
 
-from pyllama.loop import Watch
+from pyllama.loop import Wakeable
 from pyllama.server.fanout import Fanout
 
 pytestmark = pytest.mark.anyio
 
 
-class Counter(Watch):
+class Counter(Wakeable):
     """Counts its wakes, and at each of them may do something."""
 
     def __init__(self) -> None:
