@@ -1,5 +1,6 @@
-"""What the low-level API costs on top of llama.cpp. Run as ``python -m bench.binding_calls``.
+"""What the low-level API costs on top of llama.cpp. Run as ``python -P bench/binding_calls.py``.
 
+With ``-P`` the installed package is measured: the checkout has no compiled module.
 ``decode``: the time of a Python loop around ``Context.decode`` of one token, less the time that llama.cpp
 itself measures from the start of its computation to its end (``Context.perf``). What is left is ours, and
 llama.cpp's own preparation of the batch: an upper bound. ``add_sequence``: filling a batch from an array.
@@ -16,8 +17,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from bench.paths import DEMO_MODEL
 from pyllama import Batch, Context, Model, build_info
+from pyllama.models import demo_model_path
 
 PROMPT_TOKENS = 4096
 
@@ -71,7 +72,7 @@ def measure_decode(model: Model, tokens: int, rounds: int) -> dict[str, float]:
 def main() -> int:
     """Print one JSON object of the figures."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
-    parser.add_argument("--model", default=str(DEMO_MODEL), help="a GGUF file (default: the bundled model)")
+    parser.add_argument("--model", default=str(demo_model_path()), help="a GGUF file (default: the bundled model)")
     parser.add_argument("--tokens", type=int, default=256, help="tokens of a round (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="rounds, of which the best counts")
     args = parser.parse_args()
