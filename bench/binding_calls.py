@@ -72,7 +72,9 @@ def measure_decode(model: Model, tokens: int, rounds: int) -> dict[str, float]:
 def main() -> int:
     """Print one JSON object of the figures."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
-    parser.add_argument("--model", default=str(demo_model_path()), help="a GGUF file (default: the bundled model)")
+    parser.add_argument(
+        "--model", default=str(demo_model_path()), help="a GGUF file (default: the bundled model)"
+    )
     parser.add_argument("--tokens", type=int, default=256, help="tokens of a round (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="rounds, of which the best counts")
     args = parser.parse_args()
