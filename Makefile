@@ -10,7 +10,7 @@ export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell nproc 2>/dev/null || sysctl -n hw.n
 
 SOURCES := CMakeLists.txt pyproject.toml README.md LICENSE NOTICE vendor/llama.cpp/pin.toml vendor/llama.cpp/fetch.py \
   $(shell find cmake csrc pyllama -type f ! -name '*.pyc' 2>/dev/null)
-PYTHON_CODE := $(wildcard pyllama tests bench examples docs) vendor/llama.cpp/fetch.py
+PYTHON_CODE := $(wildcard pyllama tests bench examples docs packaging) vendor/llama.cpp/fetch.py
 CXX_CODE = $(shell find csrc tests/csrc -name '*.h' -o -name '*.cpp' 2>/dev/null)
 CYTHON_CODE = $(shell find pyllama -name '*.pyx' -o -name '*.pxd' -o -name '*.pxi')
 

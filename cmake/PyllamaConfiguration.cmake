@@ -4,6 +4,19 @@
 #   plug-in  (wheels, and every GPU backend)   GGML_NATIVE=OFF, GGML_BACKEND_DL=ON,  all CPU variants
 #
 # A GPU library that is linked rather than loaded would make the import fail where its driver is missing.
+# A system's ggml (PYLLAMA_USE_SYSTEM_GGML) has made the choice itself.
+
+set(_ggml_options CUDA HIP VULKAN SYCL MUSA OPENCL CANN RPC WEBGPU BLAS METAL NATIVE BACKEND_DL CPU_ALL_VARIANTS)
+if(PYLLAMA_USE_SYSTEM_GGML)
+  foreach(_option IN LISTS _ggml_options)
+    if(GGML_${_option})
+      message(FATAL_ERROR "GGML_${_option} contradicts PYLLAMA_USE_SYSTEM_GGML=ON: the system's ggml is built already")
+    endif()
+  endforeach()
+  set(PYLLAMA_CONFIGURATION system-ggml)
+  message(STATUS "pyllama configuration: ${PYLLAMA_CONFIGURATION}")
+  return()
+endif()
 
 set(_plugin_backends CUDA HIP VULKAN SYCL MUSA OPENCL CANN RPC WEBGPU)
 set(_plugin_wanted OFF)

@@ -20,10 +20,16 @@ set(GGML_BUILD_COMMIT ${PYLLAMA_LLAMA_CPP_TAG})
 set(GGML_LLAMAFILE_DEFAULT ON)
 set(GGML_CUDA_GRAPHS_DEFAULT ON)
 
-set(BUILD_SHARED_LIBS ON)
-set(CMAKE_C_VISIBILITY_PRESET default)
-set(CMAKE_CXX_VISIBILITY_PRESET default)
-add_subdirectory("${PYLLAMA_LLAMA_CPP_TREE}/ggml" "${CMAKE_CURRENT_BINARY_DIR}/ggml" EXCLUDE_FROM_ALL)
+if(PYLLAMA_USE_SYSTEM_GGML)
+  include(PyllamaSystemGgml)
+else()
+  set(BUILD_SHARED_LIBS ON)
+  set(CMAKE_C_VISIBILITY_PRESET default)
+  set(CMAKE_CXX_VISIBILITY_PRESET default)
+  add_subdirectory("${PYLLAMA_LLAMA_CPP_TREE}/ggml" "${CMAKE_CURRENT_BINARY_DIR}/ggml" EXCLUDE_FROM_ALL)
+  set(PYLLAMA_GGML_INCLUDE "${PYLLAMA_LLAMA_CPP_TREE}/ggml/include")
+  set(PYLLAMA_GGML_BASE ggml-base)
+endif()
 
 set(BUILD_SHARED_LIBS OFF)
 set(CMAKE_C_VISIBILITY_PRESET hidden)
@@ -41,6 +47,19 @@ set_source_files_properties("${_common}/arg.cpp"
   PROPERTIES COMPILE_OPTIONS "-include;${CMAKE_CURRENT_SOURCE_DIR}/csrc/exit_shim.h"
              OBJECT_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/csrc/exit_shim.h")
 
+# llama.cpp's own logic under a sanitizer, for random calls from Python (make fuzz-asan). The models' graphs and ggml's
+# kernels stay as they are in a release, so that ccache has them.
+if(PYLLAMA_SANITIZE_LLAMA)
+  file(GLOB _logic "${PYLLAMA_LLAMA_CPP_TREE}/src/llama*.cpp" "${PYLLAMA_LLAMA_CPP_TREE}/src/unicode.cpp")
+  set_source_files_properties(${_logic} TARGET_DIRECTORY llama
+    PROPERTIES COMPILE_OPTIONS "-fsanitize=${PYLLAMA_SANITIZE_LLAMA};-fno-omit-frame-pointer;-g1")
+endif()
+
+# What follows is about the ggml that we build.
+if(PYLLAMA_USE_SYSTEM_GGML)
+  return()
+endif()
+
 # GCC's own description of an instruction is wrong (csrc/amx_shim.h). One target, or one per CPU variant.
 foreach(_target IN LISTS GGML_AVAILABLE_BACKENDS)
   if(_target MATCHES "^ggml-cpu")
@@ -50,14 +69,6 @@ foreach(_target IN LISTS GGML_AVAILABLE_BACKENDS)
                  OBJECT_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/csrc/amx_shim.h")
   endif()
 endforeach()
-
-# llama.cpp's own logic under a sanitizer, for random calls from Python (make fuzz-asan). The models' graphs and ggml's
-# kernels stay as they are in a release, so that ccache has them.
-if(PYLLAMA_SANITIZE_LLAMA)
-  file(GLOB _logic "${PYLLAMA_LLAMA_CPP_TREE}/src/llama*.cpp" "${PYLLAMA_LLAMA_CPP_TREE}/src/unicode.cpp")
-  set_source_files_properties(${_logic} TARGET_DIRECTORY llama
-    PROPERTIES COMPILE_OPTIONS "-fsanitize=${PYLLAMA_SANITIZE_LLAMA};-fno-omit-frame-pointer;-g1")
-endif()
 
 # Two packages in one process may both carry a libggml.so: our SONAMEs are our own. Plug-ins keep ggml's
 # names, because ggml finds no others.
@@ -69,12 +80,25 @@ endif()
 foreach(_target IN LISTS PYLLAMA_GGML_RENAMED)
   set_target_properties(${_target} PROPERTIES OUTPUT_NAME "pyllama-${_target}")
 endforeach()
+# Plug-ins may lie in a folder of their own below the libraries (csrc/backends.h).
 foreach(_target IN LISTS PYLLAMA_GGML_TARGETS)
   set_property(TARGET ${_target} PROPERTY VERSION)
   set_property(TARGET ${_target} PROPERTY SOVERSION)
   if(APPLE)
-    set_target_properties(${_target} PROPERTIES INSTALL_RPATH "@loader_path")
+    set(_origin "@loader_path")
   else()
-    set_target_properties(${_target} PROPERTIES INSTALL_RPATH "$ORIGIN")
+    set(_origin "$ORIGIN")
   endif()
+  if(_target IN_LIST PYLLAMA_GGML_RENAMED)
+    set(_rpath "${_origin}")
+  else()
+    set(_rpath "${_origin}" "${_origin}/..")
+  endif()
+  # CUDA's own libraries come as Python packages beside us.
+  if(_target STREQUAL "ggml-cuda")
+    foreach(_package cublas cuda_runtime)
+      list(APPEND _rpath "${_origin}/../../../nvidia/${_package}/lib" "${_origin}/../../nvidia/${_package}/lib")
+    endforeach()
+  endif()
+  set_target_properties(${_target} PROPERTIES INSTALL_RPATH "${_rpath}")
 endforeach()

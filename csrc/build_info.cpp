@@ -26,13 +26,13 @@ std::string build_flags() {
     return compiler + ", " PYLLAMA_BUILD_TYPE ", " + llama_print_system_info();
 }
 
-std::vector<std::string> backend_names() {
+std::vector<backend_info> backends() {
     load_backends();
-    std::vector<std::string> names;
+    std::vector<backend_info> found;
     for (size_t i = 0; i < ggml_backend_reg_count(); ++i) {
-        names.emplace_back(ggml_backend_reg_name(ggml_backend_reg_get(i)));
+        found.push_back({ggml_backend_reg_name(ggml_backend_reg_get(i)), backend_library(i)});
     }
-    return names;
+    return found;
 }
 
 namespace {

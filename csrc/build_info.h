@@ -17,11 +17,16 @@ struct device_info {
 };
 
 std::string llama_cpp_tag();
-std::string build_configuration();  // "native" or "plug-in"
+std::string build_configuration();  // "native", "plug-in" or "system-ggml"
 std::string build_flags();          // compiler, build type and the CPU features in use
 
+struct backend_info {
+    std::string name;
+    std::string library;  // the file's name, or "" where that cannot be told
+};
+
 // Loads the backends when they are not yet loaded.
-std::vector<std::string> backend_names();
+std::vector<backend_info> backends();
 std::vector<device_info> devices();
 
 }  // namespace pyllama

@@ -8,16 +8,18 @@ cimport llama
 
 
 def build_info() -> dict:
-    """Return llama.cpp's tag, the build's configuration and flags, backends, devices, and what they support.
+    """Return llama.cpp's tag, the build's configuration and flags, backends, their libraries, and devices.
+
+    ``libraries`` names the file of each backend: of the CPU backend that is the variant which was chosen.
 
     Loads the backends when they are not yet loaded. Memory is in bytes.
     """
     cdef string flags
-    cdef vector[string] names
+    cdef vector[core.backend_info] loaded
     cdef vector[core.device_info] found
     with nogil:
         flags = core.build_flags()
-        names = core.backend_names()
+        loaded = core.backends()
         found = core.devices()
     devices = []
     for device in found:
@@ -35,7 +37,8 @@ def build_info() -> dict:
         "llama_cpp": _text(core.llama_cpp_tag()),
         "configuration": _text(core.build_configuration()),
         "flags": _text(flags),
-        "backends": [_text(name) for name in names],
+        "backends": [_text(backend.name) for backend in loaded],
+        "libraries": {_text(backend.name): _text(backend.library) for backend in loaded},
         "devices": devices,
         "supports": {
             "mmap": bool(llama.llama_supports_mmap()),

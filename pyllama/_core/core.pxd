@@ -36,10 +36,14 @@ cdef extern from "build_info.h" namespace "pyllama" nogil:
         uint64_t memory_free
         uint64_t memory_total
 
+    cppclass backend_info:
+        string name
+        string library
+
     string llama_cpp_tag() except +
     string build_configuration() except +
     string build_flags() except +
-    vector[string] backend_names() except +
+    vector[backend_info] backends() except +
     vector[device_info] devices() except +
 
 cdef extern from "thread.h" namespace "pyllama" nogil:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.metadata import version
+
+from pyllama.version import package_version
 
 __all__ = ["main", "server_main"]
 
@@ -15,6 +16,7 @@ _COMMANDS = {
     "chat": ("pyllama.cli.chat", "[flags]", "talk to a model in the terminal"),
     "run": ("pyllama.cli.run", '"PROMPT" [flags]', "answer one prompt; for pipes"),
     "demo": ("pyllama.cli.demo", "", "watch a model that thinks be told to answer"),
+    "doctor": ("pyllama.cli.doctor", "[-m FILE]", "find what is wrong with this installation"),
     "info": ("pyllama.cli.info", "[--json]", "show the version, llama.cpp's build, backends and devices"),
 }
 
@@ -25,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args and args[0] in _COMMANDS:
         return _run(args[0], args[1:])
     if args in (["--version"], ["-V"]):
-        print(f"pyllama {version('pyllama-engine')}")
+        print(f"pyllama {package_version()}")
         return 0
     if args in (["--help"], ["-h"]):
         print(_usage(), end="")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from importlib.metadata import version
+from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["run"]
+from pyllama.version import package_version
+
+__all__ = ["cpu_library", "run"]
 
 
 def run(args: list[str]) -> int:
@@ -18,7 +20,7 @@ def run(args: list[str]) -> int:
     from pyllama._core import _llama
 
     info: dict[str, Any] = {
-        "pyllama": version("pyllama-engine"),
+        "pyllama": package_version(),
         "python": sys.version.split()[0],
         **_llama.build_info(),
     }
@@ -34,6 +36,26 @@ def run(args: list[str]) -> int:
                     f"({device['backend']}, {device['kind']}, {free:.0f} of {total:.0f} MiB free)"
                 )
         else:
-            shown = ", ".join(value) if isinstance(value, list) else value
-            print(f"{name.replace('_', '.'):<14} {shown}")
+            print(f"{name.replace('_', '.'):<14} {_shown(value)}")
+        if name == "configuration":
+            print(f"{'kernels':<14} {cpu_library(info)}")
     return 0
+
+
+def cpu_library(info: Mapping[str, Any]) -> str:
+    """Say which of the CPU backend's variants was chosen."""
+    library: str = info["libraries"].get("CPU", "")
+    if not library:
+        return "no CPU backend"
+    variant = library.removesuffix(".so").partition("ggml-cpu")[2].removeprefix("-")
+    if variant:
+        return f"CPU variant {variant}"
+    return "for the CPU it was built on" if info["configuration"] == "native" else "one CPU variant"
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, list):
+        return ", ".join(value)
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {each}" for key, each in value.items())
+    return value

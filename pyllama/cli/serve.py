@@ -6,12 +6,12 @@ import locale
 import logging
 import os
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pyllama.errors import InvalidRequestError, ModelLoadError
 from pyllama.server.logs import LogOptions, announce, complain, set_up
+from pyllama.version import package_version
 
 if TYPE_CHECKING:
     from pyllama._core import _llama
@@ -99,7 +99,7 @@ def _announcer(settings: Settings, *, debugging: bool) -> Callable[[list[str]], 
 
         build = _llama.build_info()
         backends = ", ".join(build["backends"])
-        announce(f"pyllama {version('pyllama-engine')}, llama.cpp {build['llama_cpp']}, backend {backends}")
+        announce(f"pyllama {package_version()}, llama.cpp {build['llama_cpp']}, backend {backends}")
         if debugging:
             complain(f"{build['configuration']} build: {build['flags']}", logging.DEBUG)
         for address in addresses:

@@ -178,7 +178,9 @@ def test_a_wrong_hash_stops_before_the_sdist_runs_any_code(place: Place, tmp_pat
 
 def test_an_unreachable_index_is_one_line(place: Place) -> None:
     (place.index / "tinytree-1.0.tar.gz").unlink()
-    assert_one_line(place.run(), "download tinytree==1.0", "No matching distribution")
+    assert_one_line(
+        place.run(), "download tinytree==1.0", "No matching distribution", "PYLLAMA_LLAMA_CPP_DIR"
+    )
     assert place.leftovers() == []
 
 

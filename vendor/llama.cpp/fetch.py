@@ -57,6 +57,11 @@ STRIPPED = (
     "PIP_NO_DEPS",
 )
 
+OFFLINE = (
+    "; without a network build from pyllama's source distribution, which carries the tree, or give one with "
+    "-DPYLLAMA_LLAMA_CPP_DIR=<tree>"
+)
+
 
 class FetchError(Exception):
     """A failure whose message is the one line the user sees."""
@@ -159,8 +164,8 @@ def pip_environment() -> dict[str, str]:
     return environment
 
 
-def run(command: list[str], what: str, environment: dict[str, str] | None = None) -> None:
-    """Run a command; turn its failure into one line, the last that it calls an error."""
+def run(command: list[str], what: str, environment: dict[str, str] | None = None, advice: str = "") -> None:
+    """Run a command; turn its failure into one line, the last that it calls an error, and the advice."""
     try:
         done = subprocess.run(
             command,
@@ -179,7 +184,7 @@ def run(command: list[str], what: str, environment: dict[str, str] | None = None
         raise FetchError(f"cannot {what}: what the index serves has another sha256 than pin.toml names")
     errors = [line for line in lines if re.match(r"(?i)(error|fatal)\b", line)] or lines
     reason = re.sub(r"(?i)^(error|fatal):\s*", "", errors[-1]) if errors else f"exit code {done.returncode}"
-    raise FetchError(f"cannot {what}: {reason}")
+    raise FetchError(f"cannot {what}: {reason}{advice}")
 
 
 def fetch_sdist(pin: Pin, target: Path, scratch: Path) -> None:
@@ -191,7 +196,7 @@ def fetch_sdist(pin: Pin, target: Path, scratch: Path) -> None:
     requirement.write_text(f"{pin.sdist} --hash=sha256:{pin.sdist_sha256}\n", encoding="utf-8")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", pin.package]
     command += ["--require-hashes", "-r", str(requirement), "--dest", str(scratch)]
-    run(command, f"download {pin.sdist} with pip", pip_environment())
+    run(command, f"download {pin.sdist} with pip", pip_environment(), OFFLINE)
 
     archives = list(scratch.glob("*.tar.gz"))
     if len(archives) != 1 or hashlib.sha256(archives[0].read_bytes()).hexdigest() != pin.sdist_sha256:

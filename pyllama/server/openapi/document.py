@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import Any, NamedTuple
 
 from pyllama.server.openapi.answers import ANSWERS
 from pyllama.server.openapi.dialects import DIALECTS
 from pyllama.server.openapi.requests import REQUESTS
 from pyllama.server.openapi.shapes import Schema, choice, integer, ref
+from pyllama.version import package_version
 
 __all__ = ["OPERATIONS", "Operation", "build_document"]
 
@@ -229,7 +229,7 @@ def build_document(prefix: str = "") -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {
             "title": "pyllama",
-            "version": version("pyllama-engine"),
+            "version": package_version(),
             "description": "llama-server's endpoints. Fields that a schema does not name are ignored.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },

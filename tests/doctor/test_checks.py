@@ -1,0 +1,250 @@
+"""Each thing that can be wrong, as facts: what the doctor says, and that it says no more than that."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from pyllama.doctor import Core, Facts, ModelFile, examine
+
+GIB = 2**30
+
+INFO: dict[str, Any] = {
+    "llama_cpp": "b7",
+    "configuration": "plug-in",
+    "flags": "gcc 14, Release, CPU : AVX = 1 | AVX2 = 1 | ",
+    "backends": ["CPU"],
+    "libraries": {"CPU": "libggml-cpu-haswell.so"},
+    "devices": [
+        {"name": "CPU", "backend": "CPU", "kind": "CPU", "memory_total": 8 * GIB, "memory_free": 4 * GIB}
+    ],
+}
+OWN = "/site/pyllama/lib/libpyllama-ggml-base.so"
+HEALTHY = Facts(
+    core=Core(
+        info=INFO,
+        mapped=(OWN, "/site/pyllama/lib/libpyllama-ggml.so", "/site/pyllama/lib/libggml-cpu-haswell.so"),
+    ),
+    cpu_flags=frozenset({"avx", "avx2"}),
+    libraries=("libggml-cpu-haswell.so", "libpyllama-ggml-base.so", "libpyllama-ggml.so"),
+    memory_total=8 * GIB,
+    memory_available=4 * GIB,
+)
+VULKAN = INFO | {
+    "backends": ["Vulkan", "CPU"],
+    "libraries": INFO["libraries"] | {"Vulkan": "libggml-vulkan.so"},
+}
+
+
+def core(info: dict[str, Any] = INFO, **changes: Any) -> Core:
+    return replace(HEALTHY.core, info=info, **changes)
+
+
+def facts(**changes: Any) -> Facts:
+    return replace(HEALTHY, **changes)
+
+
+def broken(error: str = "", signal: int = 0) -> Facts:
+    return facts(core=Core(error=error, signal=signal))
+
+
+def test_a_healthy_installation_has_no_findings() -> None:
+    assert examine(HEALTHY) == []
+
+
+CASES = {
+    "built for another CPU": (
+        broken("Illegal instruction", signal.SIGILL),
+        "error",
+        "instructions that this CPU does not have",
+        "build it on this machine",
+    ),
+    "a crash": (broken("", signal.SIGSEGV), "error", "by signal 11", "--force-reinstall"),
+    "an older system": (
+        broken("ImportError: /lib/libm.so.6: version `GLIBC_2.34' not found (required by /site/x.so)"),
+        "error",
+        "it has no GLIBC_2.34",
+        "--no-binary",
+    ),
+    "a library is missing": (
+        broken("ImportError: libgomp.so.1: cannot open shared object file: No such file or directory"),
+        "error",
+        "libgomp.so.1 is missing",
+        "libgomp1",
+    ),
+    "a checkout": (
+        broken("ModuleNotFoundError: No module named 'pyllama._core._llama'"),
+        "error",
+        "not built",
+        "make build",
+    ),
+    "anything else": (broken("ImportError: strange"), "error", "ImportError: strange", "--force-reinstall"),
+    "no CPU backend": (
+        facts(core=core(INFO | {"backends": [], "libraries": {}, "devices": []})),
+        "error",
+        "no CPU backend",
+        "--force-reinstall",
+    ),
+    "no AVX": (facts(cpu_flags=frozenset({"sse4_2"})), "warning", "no AVX:", "quantised"),
+    "no AVX2": (facts(cpu_flags=frozenset({"avx"})), "warning", "no AVX2:", "virtual machine"),
+    "a variant is missing": (
+        facts(core=core(INFO | {"flags": "CPU : SSE3 = 1 | ", "libraries": {"CPU": "libggml-cpu-x64.so"}})),
+        "warning",
+        "does not use it (libggml-cpu-x64.so)",
+        "incomplete",
+    ),
+    "a native build of an older machine": (
+        facts(
+            core=core(
+                INFO
+                | {
+                    "flags": "CPU : SSE3 = 1 | ",
+                    "configuration": "native",
+                    "libraries": {"CPU": "libpyllama-ggml-cpu.so"},
+                }
+            )
+        ),
+        "warning",
+        "does not use it",
+        "build it on this machine",
+    ),
+    "a plug-in of another llama.cpp": (
+        facts(plugin_folders={"b6": ("libggml-vulkan.so",)}),
+        "error",
+        "libggml-vulkan.so is built from llama.cpp b6, and pyllama from b7",
+        "pyllama's own version",
+    ),
+    "the loader of a backend is missing": (
+        facts(
+            core=core(
+                unloadable={
+                    "libggml-vulkan.so": "libvulkan.so.1: cannot open shared object file: No such file"
+                }
+            )
+        ),
+        "error",
+        "libggml-vulkan.so cannot be loaded: libvulkan.so.1 is missing",
+        "libvulkan1",
+    ),
+    "a backend without a device": (
+        facts(core=core(VULKAN)),
+        "warning",
+        "Vulkan backend finds no device",
+        "driver",
+    ),
+    "a hidden device": (
+        facts(core=core(VULKAN), environment={"GGML_VK_VISIBLE_DEVICES": ""}),
+        "warning",
+        "Vulkan backend finds no device",
+        "GGML_VK_VISIBLE_DEVICES hides them",
+    ),
+    "a GPU that is not used": (
+        facts(gpus=frozenset({"NVIDIA"}), drivers=frozenset({"NVIDIA"})),
+        "warning",
+        "a GPU of NVIDIA, and this build computes on the CPU only",
+        "GGML_CUDA",
+    ),
+    "a GPU without a driver": (
+        facts(gpus=frozenset({"AMD"})),
+        "note",
+        "a GPU of AMD, and no driver",
+        "install the driver",
+    ),
+    "two copies": (
+        facts(core=core(mapped=(OWN, "/site/other/libggml-base.so.0"))),
+        "warning",
+        "2 copies of ggml in the process",
+        "one of the packages per process",
+    ),
+    "a backend of another build": (
+        facts(
+            core=core(mapped=(OWN, "/opt/ggml/libggml-base.so")),
+            environment={"GGML_BACKEND_PATH": "/opt/ggml/libggml-x.so"},
+        ),
+        "error",
+        "GGML_BACKEND_PATH brings a second ggml",
+        "unset GGML_BACKEND_PATH",
+    ),
+    "a backend from elsewhere": (
+        facts(environment={"GGML_BACKEND_PATH": "/opt/ggml/libggml-x.so"}),
+        "note",
+        "GGML_BACKEND_PATH is set",
+        "unset it",
+    ),
+    "another package": (facts(others=("xllamacpp 1.0",)), "note", "xllamacpp 1.0", "nothing to do"),
+    "a model that is larger than the machine": (
+        facts(model=ModelFile("m.gguf", 9 * GIB)),
+        "error",
+        "m.gguf needs 9.0 GiB for its weights alone, and there are 8.0 GiB in all",
+        "smaller model",
+    ),
+    "a model that does not fit now": (
+        facts(model=ModelFile("m.gguf", 5 * GIB)),
+        "warning",
+        "only 4.0 GiB are free",
+        "end other programs",
+    ),
+    "a partial model": (
+        facts(model=ModelFile("m.gguf", GIB, "tensor 'x' data is not within the file bounds")),
+        "error",
+        "file bounds",
+        "download it again",
+    ),
+    "an unreadable model": (
+        facts(model=ModelFile("m.gguf", problem="cannot load the model m.gguf: permission denied")),
+        "error",
+        "permission denied",
+        "that you may read",
+    ),
+    "a busy port": (
+        facts(port_problem="127.0.0.1 port 8080: address already in use"),
+        "error",
+        "127.0.0.1 port 8080: address already in use",
+        "--port",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_says_what_is_wrong_and_what_to_do(name: str) -> None:
+    given, level, what, do = CASES[name]
+    (finding,) = examine(given)
+    assert finding.level == level
+    assert what in finding.what
+    assert do in finding.do
+
+
+def test_a_missing_driver_is_told_once() -> None:
+    given = facts(
+        core=core(
+            unloadable={"libggml-cuda.so": "libcuda.so.1: cannot open shared object file: No such file"}
+        ),
+        gpus=frozenset({"NVIDIA"}),
+        drivers=frozenset({"NVIDIA"}),
+    )
+    (finding,) = examine(given)
+    assert "libcuda.so.1 is missing" in finding.what
+    assert "NVIDIA's driver" in finding.do
+
+
+def test_a_gpu_of_the_right_backend_is_no_finding() -> None:
+    device = {
+        "name": "Vulkan0",
+        "backend": "Vulkan",
+        "kind": "GPU",
+        "memory_total": 16 * GIB,
+        "memory_free": 16 * GIB,
+    }
+    info = VULKAN | {"devices": [device, *INFO["devices"]]}
+    given = facts(
+        core=core(info), gpus=frozenset({"AMD"}), drivers=frozenset({"AMD"}), model=ModelFile("m", 18 * GIB)
+    )
+    assert examine(given) == []  # 16 GiB of the GPU, 4 of the machine
+
+
+def test_errors_come_first() -> None:
+    given = facts(cpu_flags=frozenset({"avx"}), port_problem="x", others=("a",))
+    assert [finding.level for finding in examine(given)] == ["error", "warning", "note"]
