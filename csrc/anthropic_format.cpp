@@ -2,10 +2,8 @@
 
 #include <algorithm>
 
-#include "errors.h"
-#include "json.h"
 #include "json_text.h"
-#include "request.h"
+#include "model_json.h"
 
 namespace pyllama {
 
@@ -15,13 +13,8 @@ using kind = answer_block::kind;
 
 // The arguments as an object: a call that was cut short has none.
 std::string input_of(const answer_block & call) {
-    try {
-        check_json_depth(call.text, request_limits::json_depth, "");
-        const common_json parsed = common_json::parse(call.text);
-        return parsed.is_object() ? parsed.dump_safe() : "{}";
-    } catch (const std::exception &) {
-        return "{}";
-    }
+    const std::optional<common_json> parsed = parse_model_json(call.text);
+    return parsed && parsed->is_object() ? parsed->dump_safe() : "{}";
 }
 
 void append_block_with(std::string & out, const answer_block & block, const std::string & text) {

@@ -4,8 +4,8 @@
 #include <utility>
 
 #include "control_json.h"
-#include "json.h"
 #include "json_text.h"
+#include "model_json.h"
 
 namespace pyllama {
 
@@ -16,15 +16,6 @@ std::string_view finish_name(const generation_result & result) {
         return result.truncated ? "ContextFull" : "MaxTokens";
     }
     return result.reason == finish_reason::cancelled || result.cut ? "StopRequested" : "EndOfGeneration";
-}
-
-bool is_json(const std::string & text) {
-    try {
-        common_json::parse(text);
-        return true;
-    } catch (const std::exception &) {
-        return false;
-    }
 }
 
 void append_count(std::string & out, std::string_view name, int32_t n) {
@@ -103,7 +94,7 @@ void writer_paddler::write_calls(frame_sink & sink) {
         append_quoted(line_, each.id);
         line_ += ",\"name\":";
         append_quoted(line_, each.name);
-        if (is_json(each.arguments)) {
+        if (parse_model_json(each.arguments)) {
             line_.append(",\"arguments\":{\"ValidJson\":").append(each.arguments).append("}}");
         } else {
             line_ += ",\"arguments\":{\"InvalidJson\":";

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import gguf
 import numpy as np
 import pytest
+from engine_calls import greedy
 from tiny_models import N_EMBD, write_llama, write_lora
 
 import pyllama
@@ -57,15 +56,7 @@ def make(folder: Path) -> Iterator[Callable[..., _llama.Engine]]:
 
 
 def complete(engine: _llama.Engine, **fields: Any) -> dict[str, Any]:
-    body = {"prompt": PROMPT, "n_predict": 12, "temperature": 0, "ignore_eos": True, "return_tokens": True}
-    waker = _llama.Waker()
-    with closing(waker):
-        stream = engine.submit(engine.prepare_completion(json.dumps(body | fields).encode()), waker, 1)
-        while stream.state != "finished":
-            waker.wait()
-            waker.drain()
-    data, *_ = stream.read(0)
-    answer: dict[str, Any] = json.loads(data)
+    answer: dict[str, Any] = greedy(engine, PROMPT, 12, **fields)
     return answer
 
 

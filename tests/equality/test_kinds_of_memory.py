@@ -6,12 +6,11 @@ on the recurrent one, which is exact, the tokens.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import tiny_models
+from engine_calls import greedy
 
 from pyllama._core import _llama
 
@@ -21,16 +20,7 @@ N_TOKENS = 20
 
 def ask(engine: _llama.Engine, n: int) -> list[list[int]]:
     """Return the token ids of n greedy choices."""
-    body: dict[str, Any] = {"prompt": PROMPT, "n": n, "n_predict": N_TOKENS, "temperature": 0}
-    body |= {"ignore_eos": True, "cache_prompt": False, "return_tokens": True}
-    waker = _llama.Waker()
-    stream = engine.submit(engine.prepare_completion(json.dumps(body).encode(), "native"), waker, 1)
-    while stream.state != "finished":
-        waker.wait()
-        waker.drain()
-    waker.close()
-    assert stream.error is None
-    answer = json.loads(stream.read(0)[0])
+    answer = greedy(engine, PROMPT, N_TOKENS, n=n, cache_prompt=False)
     return [choice["tokens"] for choice in (answer if isinstance(answer, list) else [answer])]
 
 

@@ -5,13 +5,12 @@ Checkpoints (sliding window, recurrent and hybrid states), saved slots, and cont
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from engine_calls import greedy
 
 import pyllama
 from pyllama._core import _llama
@@ -67,15 +66,7 @@ def make(path: Path) -> Iterator[Callable[..., _llama.Engine]]:
 
 
 def complete(engine: _llama.Engine, prompt: list[int], **fields: Any) -> dict[str, Any]:
-    body = {"prompt": prompt, "n_predict": 8, "temperature": 0, "ignore_eos": True, "return_tokens": True}
-    waker = _llama.Waker()
-    with closing(waker):
-        stream = engine.submit(engine.prepare_completion(json.dumps(body | fields).encode()), waker, 1)
-        while stream.state != "finished":
-            waker.wait()
-            waker.drain()
-    data, *_ = stream.read(0)
-    answer: dict[str, Any] = json.loads(data)
+    answer: dict[str, Any] = greedy(engine, prompt, 8, **fields)
     return answer
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import anthropic
 import pydantic
 import pytest
+from full_queue import is_tried_again
 from real_server import WEATHER_SCHEMA, running_server
 
 QUESTION = [{"role": "user", "content": "What is 17 + 25?"}]
@@ -235,25 +235,11 @@ def test_errors_have_their_classes(client: anthropic.Anthropic, port: int) -> No
 
 def test_a_full_queue_is_tried_again(client: anthropic.Anthropic, port: int) -> None:
     endless = asked(max_tokens=-1, stream=True, extra_body={"ignore_eos": True})
-    running = [client.messages.create(**endless) for _ in range(2)]
-    for stream in running:
-        next(iter(stream))
-    waiting: list[Any] = []
-    thread = threading.Thread(target=lambda: waiting.append(ask(client, max_tokens=1)))
-    thread.start()
-    while "llamacpp:requests_deferred 1" not in metrics(port):
-        assert thread.is_alive()
-    with pytest.raises(anthropic.RateLimitError):
-        ask(client, max_tokens=1)
-    # The first attempt is refused; then the running ones go, and a later attempt finds room.
-    patient = client.with_options(max_retries=5)
-    patient._client.event_hooks["response"].append(lambda response: [stream.close() for stream in running])
-    answer = ask(patient, max_tokens=1)
-    thread.join()
-    assert answer.stop_reason == waiting[0].stop_reason == "max_tokens"
-
-
-def metrics(port: int) -> str:
-    request = urllib.request.Request(f"http://127.0.0.1:{port}/metrics", headers={"x-api-key": "secret"})
-    with urllib.request.urlopen(request, timeout=60) as page:
-        return str(page.read().decode())
+    answers = is_tried_again(
+        port,
+        client,
+        anthropic.RateLimitError,
+        lambda: client.messages.create(**endless),
+        lambda asking: ask(asking, max_tokens=1),
+    )
+    assert [answer.stop_reason for answer in answers] == ["max_tokens"] * 2

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import openai
 import pydantic
 import pytest
+from full_queue import is_tried_again
 from real_server import WEATHER_SCHEMA, running_server
 
 QUESTION = "What is 17 + 25?"
@@ -266,28 +266,11 @@ def test_others_are_not_kept(client: openai.OpenAI) -> None:
 
 
 def test_a_full_queue_is_tried_again(client: openai.OpenAI) -> None:
-    endless = {"max_output_tokens": -1, "stream": True, "extra_body": {"ignore_eos": True}}
-    running = [ask(client, **endless) for _ in range(2)]
-    for stream in running:
-        next(iter(stream))
-    waiting: list[Any] = []
-    thread = threading.Thread(target=lambda: waiting.append(ask(client, max_output_tokens=1)))
-    thread.start()
-    while "llamacpp:requests_deferred 1" not in metrics(client):
-        assert thread.is_alive()
-    with pytest.raises(openai.RateLimitError):
-        ask(client, max_output_tokens=1)
-    # The first attempt is refused; then the running ones go, and a later attempt finds room.
-    patient = client.with_options(max_retries=5)
-    patient._client.event_hooks["response"].append(lambda response: [stream.close() for stream in running])
-    answer = ask(patient, max_output_tokens=1)
-    thread.join()
-    assert answer.status == waiting[0].status == "incomplete"
-
-
-def metrics(client: openai.OpenAI) -> str:
-    url = str(client.base_url).removesuffix("v1/") + "metrics"
-    with urllib.request.urlopen(
-        urllib.request.Request(url, headers={"x-api-key": "secret"}), timeout=60
-    ) as page:
-        return str(page.read().decode())
+    answers = is_tried_again(
+        client.base_url.port or 0,
+        client,
+        openai.RateLimitError,
+        lambda: ask(client, max_output_tokens=-1, stream=True, extra_body={"ignore_eos": True}),
+        lambda asking: ask(asking, max_output_tokens=1),
+    )
+    assert [answer.status for answer in answers] == ["incomplete"] * 2
