@@ -14,7 +14,7 @@ PYTHON_CODE := $(wildcard pyllama tests bench examples docs packaging) vendor/ll
 CXX_CODE = $(shell find csrc tests/csrc -name '*.h' -o -name '*.cpp' 2>/dev/null)
 CYTHON_CODE = $(shell find pyllama -name '*.pyx' -o -name '*.pxd' -o -name '*.pxi')
 
-.PHONY: help serve build develop test test-csrc test-python test-types conformance docs fuzz fuzz-http fuzz-asan lint format bench bench-binding bench-steering bench-replay clean
+.PHONY: help serve build develop test test-csrc test-python test-types conformance docs fuzz fuzz-http fuzz-asan fuzz-http-asan lint format bench bench-binding bench-steering bench-replay clean
 .DELETE_ON_ERROR:
 
 help:
@@ -24,7 +24,7 @@ help:
 	@echo 'make build    build and install into $(VENV)'
 	@echo 'make develop  the same, editable: Python files are used from here'
 	@echo 'make fuzz     random calls of the low-level API (FUZZ_EXAMPLES=$(FUZZ_EXAMPLES)); make fuzz-asan under AddressSanitizer'
-	@echo 'make fuzz-http  random requests of every endpoint (HTTP_EXAMPLES=$(HTTP_EXAMPLES) each)'
+	@echo 'make fuzz-http  random requests of every endpoint (HTTP_EXAMPLES=$(HTTP_EXAMPLES) each); make fuzz-http-asan likewise'
 	@echo 'make lint     ruff, mypy, cython-lint, clang-format;  make format applies what can be applied'
 	@echo 'make docs     write what is generated in docs/'
 	@echo 'make bench    compare with llama-server, built from the same tree (BENCH_ARGS=--help for more)'
@@ -128,10 +128,15 @@ $(ASAN)/.built: $(VENV)/.tools $(SOURCES)
 	  -C cmake.define.PYLLAMA_SANITIZE_LLAMA=address .
 	@touch $@
 
+UNDER_ASAN = LD_PRELOAD="$$($${CXX:-g++} -print-file-name=libasan.so) $$($${CXX:-g++} -print-file-name=libstdc++.so)" \
+  ASAN_OPTIONS=detect_leaks=0,allocator_may_return_null=1 PYTHONMALLOC=malloc PYTHONPATH=$(ASAN)
+
 fuzz-asan: $(ASAN)/.built
-	LD_PRELOAD="$$($${CXX:-g++} -print-file-name=libasan.so) $$($${CXX:-g++} -print-file-name=libstdc++.so)" \
-	  ASAN_OPTIONS=detect_leaks=0,allocator_may_return_null=1 PYTHONMALLOC=malloc PYTHONPATH=$(ASAN) \
-	  PYLLAMA_FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/pytest -p no:cacheprovider tests/core/test_fuzz.py
+	$(UNDER_ASAN) PYLLAMA_FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/pytest -p no:cacheprovider tests/core/test_fuzz.py
+
+fuzz-http-asan: $(ASAN)/.built
+	$(UNDER_ASAN) PYLLAMA_HTTP_EXAMPLES=$(HTTP_EXAMPLES) $(BIN)/pytest -p no:cacheprovider --timeout 7200 \
+	  tests/robustness/test_openapi.py tests/robustness/test_random_bodies.py
 
 lint: build
 	$(BIN)/ruff check $(PYTHON_CODE)
