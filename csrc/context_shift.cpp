@@ -61,8 +61,8 @@ void drop_from_cache(llama_context * ctx, slot & slot, const token_range & dropp
     if (end <= dropped.begin) {
         return;
     }
-    if (slot.sharing != 0 && slot.n_shared > dropped.begin) {
-        clear_cache(ctx, slot);
+    if (slot.cached.n_shared() > static_cast<size_t>(dropped.begin)) {
+        keep_prefix(ctx, slot, dropped.begin);
         return;
     }
     llama_memory_t memory = llama_get_memory(ctx);
@@ -74,18 +74,20 @@ void drop_from_cache(llama_context * ctx, slot & slot, const token_range & dropp
         llama_memory_seq_add(memory, slot.sequence, end, n_cached, dropped.begin - end);
         slot.unsettled = true;
     }
-    slot.cached.erase(slot.cached.begin() + dropped.begin, slot.cached.begin() + end);
+    const std::vector<llama_token> moved(slot.cached.list().begin() + end, slot.cached.list().end());
+    slot.cached.keep(static_cast<size_t>(dropped.begin));
+    slot.cached.append(moved.begin(), moved.end());
     slot.n_exact = std::min(slot.n_exact, dropped.begin);
     drop_checkpoints_after(slot.checkpoints, dropped.begin);
 }
 
 int32_t reuse_chunks(llama_context * ctx, slot & slot, const std::vector<llama_token> & tokens, int32_t kept,
                      int32_t n_least) {
-    if (slot.sharing != 0 && slot.n_shared > kept) {
+    if (slot.cached.n_shared() > static_cast<size_t>(kept)) {
         return kept;
     }
     llama_memory_t memory = llama_get_memory(ctx);
-    const std::vector<llama_token> & old = slot.cached;
+    const std::vector<llama_token> & old = slot.cached.list();
     const size_t wanted = tokens.size() - 1;  // at least one token gives logits
     auto to = static_cast<size_t>(kept);
     for (size_t from = to; from < old.size() && to < wanted;) {
@@ -111,7 +113,8 @@ int32_t reuse_chunks(llama_context * ctx, slot & slot, const std::vector<llama_t
         slot.n_exact = std::min(slot.n_exact, kept);
         drop_checkpoints_after(slot.checkpoints, kept);
         llama_memory_seq_rm(memory, slot.sequence, static_cast<llama_pos>(to), -1);
-        slot.cached.assign(tokens.begin(), tokens.begin() + static_cast<std::ptrdiff_t>(to));
+        slot.cached.keep(static_cast<size_t>(kept));
+        slot.cached.append(tokens.begin() + kept, tokens.begin() + static_cast<std::ptrdiff_t>(to));
     }
     return static_cast<int32_t>(to);
 }

@@ -24,8 +24,8 @@ token_range choose_dropped(int32_t n_tokens, int32_t n_fresh, int32_t n_ctx, int
 // Whether this memory can move its entries. A kind of quantised keys ends the process when it does.
 bool can_shift(const llama_context * ctx, const common_params & params);
 
-// Takes the range out of what the slot's sequence holds. Where those cells are other sequences' too, it forgets the
-// sequence instead: it is a prefill then.
+// Takes the range out of what the slot's sequence holds. Where cells behind its begin are other sequences' too, the
+// sequence keeps what is in front of it instead, and the rest is a prefill.
 void drop_from_cache(llama_context * ctx, slot & slot, const token_range & dropped);
 
 // The slot's cache begins with `kept` of `tokens`. Looks behind them for chunks of at least n_least tokens that

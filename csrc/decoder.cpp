@@ -58,6 +58,7 @@ decoder::decoder(const model & model, const common_params & params) : params_(mo
     if (has_memory()) {
         const bool movable = can_shift(context_.get(), params);
         shifts_ = params.ctx_shift && movable;
+        can_share_ = unified_ && !has_states(context_.get()) && llama_model_n_swa(model.handle()) == 0;
         moves_chunks_ = movable && !has_states(context_.get());
         n_checkpoints_ = needs_checkpoints(context_.get(), params.swa_full) ? params.n_ctx_checkpoints : 0;
     }

@@ -34,6 +34,9 @@ class decoder {
     bool alternate() const { return alternate_; }  // see schedule_limits
     // Whether sequences may be copied. Shared cells of a sliding window are never used again, and it has few.
     bool can_copy() const { return can_copy_; }
+    // Whether a sequence can take a part of another one's cells: a unified cache with entries for every token. With a
+    // sliding window, what seems to be a whole prefix may have holes.
+    bool can_share() const { return can_share_; }
     // Whether a full context drops tokens and goes on: --context-shift, where the memory can.
     bool shifts() const { return shifts_; }
     // Whether chunks of a cached prompt may be moved (n_cache_reuse).
@@ -80,6 +83,7 @@ class decoder {
     bool unified_ = false;
     bool alternate_ = false;
     bool can_copy_ = true;
+    bool can_share_ = false;
     bool shifts_ = false;
     bool moves_chunks_ = false;
     int32_t n_checkpoints_ = 0;

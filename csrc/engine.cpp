@@ -148,10 +148,12 @@ void engine::make_slots() {
     embedding_limits_ = decoder_->embeddings();
     generates_ = decoder_->has_memory();
     shifts_ = decoder_->shifts();
+    shares_ = params_.share_prefixes && decoder_->has_memory() && decoder_->unified() && decoder_->can_copy();
     slots_.resize(static_cast<size_t>(n_slots()));
     for (size_t i = 0; i < slots_.size(); ++i) {
         slots_[i].id = static_cast<int32_t>(i);
         slots_[i].sequence = static_cast<llama_seq_id>(i);
+        slots_[i].cached.join(prefixes_, slots_[i].sequence);
     }
     const std::lock_guard<std::mutex> lock(mutex_);
     n_idle_ = slots_.size();
@@ -208,6 +210,7 @@ void engine::step() {
         return;
     }
     admit();
+    end_waits();
     shift_full_contexts();
     count_running();
     const std::vector<chunk> plan = scheduler_->next(slots_);
@@ -248,6 +251,7 @@ void engine::drain_submissions() {
 }
 
 void engine::count_running() {
+    metrics_.n_cache_bytes = prompts_.n_bytes();
     metrics_.n_running = std::count_if(slots_.begin(), slots_.end(), [](const slot & each) { return !each.is_idle(); });
 }
 

@@ -4,8 +4,8 @@
 //
 // A step, on the engine thread:
 //   drain submissions -> apply controls -> drop ended -> act on idle slots -> admit queued requests to idle slots ->
-//   shift full contexts -> schedule one ubatch -> decode -> fork a leader whose prompt is done -> sample every slot
-//   that got logits -> advance -> tell the renderer once
+//   end waits for shared prefixes -> shift full contexts -> schedule one ubatch -> decode -> fork a leader whose prompt
+//   is done -> sample every slot that got logits -> advance -> tell the renderer once
 #pragma once
 
 #include <atomic>
@@ -26,6 +26,7 @@
 #include "lora.h"
 #include "metrics.h"
 #include "model.h"
+#include "prefix_cache.h"
 #include "prompt_cache.h"
 #include "renderer.h"
 #include "scheduler.h"
@@ -130,6 +131,13 @@ class engine {
         const float * row;
     };
 
+    // Where a generation's first tokens come from: the slot that holds them, its own or another, or that decodes them.
+    struct prefix_choice {
+        const slot * from = nullptr;
+        int32_t n = 0;
+        awaited_prefix awaited;
+    };
+
     // A request in the queue, with all its choices.
     struct queued_request {
         std::unique_ptr<generation> leader;
@@ -168,7 +176,8 @@ class engine {
     // engine_cache.cpp: what the slots hold besides what runs
     void recall(slot & target, const generation & next);
     void put_away(slot & target);
-    void put_idle_away(const slot & except);
+    bool fits(const saved_sequence & saved, const slot & target) const;
+    void put_idle_away();
     void note_checkpoint(slot & target);
     void shift_full_contexts();
 
@@ -239,13 +248,19 @@ class engine {
     // engine_admission.cpp: who gets a slot and KV cells
     void admit();
     slot * choose_slot(const generation & next);
-    bool room_for(const generation & next) const;
-    size_t n_shared_cells() const;
+    bool room_for(const generation & next, const slot & target) const;
     void assign(slot & target, std::unique_ptr<generation> next);
     void make_room(const std::vector<chunk> & plan);
     bool evict_idle();
     bool park_paused();
     void park(slot & victim);
+
+    // engine_prefix.cpp: what a generation takes from the KV cache, and from whom
+    prefix_cache::sequences running_sequences() const;
+    prefix_choice choose_prefix(const slot & target, const generation & next) const;
+    int32_t take_own(slot & target, int32_t wanted);
+    void take_prefix(slot & target);
+    void end_waits();
 
     // engine_choices.cpp: the choices of a request that has several
     size_t n_idle() const;
@@ -264,6 +279,7 @@ class engine {
     int32_t n_ctx_slot_ = 0;
     bool generates_ = true;  // false for encoders
     bool shifts_ = false;
+    bool shares_ = false;    // --share-prefixes, where the memory can
     uint64_t identity_ = 0;  // of what slots are saved with
     bool plain_attention_ = false;
     model_facts facts_;
@@ -296,6 +312,7 @@ class engine {
     // Engine thread only.
     std::unique_ptr<decoder> decoder_;
     std::unique_ptr<scheduler> scheduler_;
+    prefix_cache prefixes_;
     std::vector<slot> slots_;
     prompt_cache prompts_;
     std::weak_ptr<const model> last_model_;  // before the sleep: somebody may hold it still

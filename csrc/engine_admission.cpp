@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "context_shift.h"
 #include "engine.h"
 
 namespace pyllama {
@@ -27,7 +26,7 @@ void engine::admit() {
             ++it;
             continue;
         }
-        if (!room_for(next)) {
+        if (!room_for(next, *target)) {
             if (park_paused()) {
                 it = queue_.begin();
                 passed = nullptr;
@@ -45,7 +44,9 @@ void engine::admit() {
 }
 
 // An idle slot: the one asked for, else the one whose cache shares most of the prompt, else the one unused
-// for longest. Null when there is none, or too few for all choices.
+// for longest. Where a prefix can be had from another slot as well, no slot loses more than a quarter of what it holds
+// to one that shares its prefix: that may be another conversation, and this one goes on later. Null when there is no
+// slot, or too few for all choices.
 slot * engine::choose_slot(const generation & next) {
     if (!next.followers().empty() && n_idle() < static_cast<size_t>(next.n_slots_needed())) {
         return nullptr;
@@ -63,7 +64,8 @@ slot * engine::choose_slot(const generation & next) {
         if (!each.is_idle()) {
             continue;
         }
-        if (oldest == nullptr || each.last_used < oldest->last_used) {
+        const bool emptier = shares_ && oldest != nullptr && each.cached.empty() != oldest->cached.empty();
+        if (oldest == nullptr || (emptier ? each.cached.empty() : each.last_used < oldest->last_used)) {
             oldest = &each;
         }
         const int32_t n_shared = each.usable_prefix(next);
@@ -73,108 +75,119 @@ slot * engine::choose_slot(const generation & next) {
         }
     }
     const float similarity = static_cast<float>(longest) / static_cast<float>(next.tokens().size());
-    return closest != nullptr && similarity > params_.common.slot_prompt_similarity ? closest : oldest;
+    if (closest == nullptr || similarity <= params_.common.slot_prompt_similarity) {
+        return oldest;
+    }
+    const size_t n_left = std::max(static_cast<size_t>(longest), closest->cached.n_shared());
+    const bool loses_much = 4 * (closest->cached.size() - n_left) > closest->cached.size();
+    return shares_ && decoder_->can_share() && loses_much && next.params().n_cache_reuse == 0 ? oldest : closest;
 }
 
-// Whether the unified cache has cells for the request besides what runs; idle slots' cells count as free. In
-// streams each slot has cells of its own.
-bool engine::room_for(const generation & next) const {
+// Whether the unified cache has cells for the request besides what runs; cells that only idle slots hold count as
+// free. In streams each slot has cells of its own.
+bool engine::room_for(const generation & next, const slot & target) const {
     if (!decoder_->unified()) {
         return true;
     }
-    size_t n_running = 0;
-    size_t needed = next.tokens().size() + next.followers().size();
-    for (const slot & each : slots_) {
-        if (each.running) {
-            needed += each.running->tokens().size() + each.running->followers().size();
-            ++n_running;
-        }
-    }
-    if (n_running == 0) {
+    const prefix_cache::sequences running = running_sequences();
+    if (running.none()) {
         return true;
     }
-    needed -= n_shared_cells();
     if (next.started() && !room_changed_) {
         return false;  // parked, and nothing ended since: it would be parked again
     }
-    return needed + n_running < static_cast<size_t>(decoder_->n_ctx());
+    const prefix_choice found = choose_prefix(target, next);
+    const auto n_found = static_cast<size_t>(std::max(found.n, found.awaited.n));
+    const bool is_held = found.awaited.from != nullptr || found.from->running;
+    const size_t n_taken = is_held ? n_found : std::min(n_found, prefixes_.n_held(found.from->sequence, running));
+    size_t needed = prefixes_.n_cells(running) + next.tokens().size() + next.followers().size() - n_taken;
+    for (const slot & each : slots_) {
+        if (each.running) {
+            const auto n_comes =
+                static_cast<size_t>(std::max(each.awaited.n - static_cast<int32_t>(each.cached.size()), 0));
+            needed += static_cast<size_t>(each.n_pending()) - n_comes + each.running->followers().size();
+        }
+    }
+    // One that was parked comes back to stay for a while.
+    const size_t headroom = next.started() ? next.tokens().size() / 4 : 0;
+    return needed + headroom + running.count() < static_cast<size_t>(decoder_->n_ctx());
 }
 
 void engine::assign(slot & target, std::unique_ptr<generation> next) {
-    const generation_params & params = next->params();
-    const auto last = static_cast<int32_t>(next->tokens().size()) - 1;  // at least one token gives logits
     recall(target, *next);
-    const int32_t wanted = std::min({target.usable_prefix(*next), last, params.n_reuse_most});
-    int32_t kept = 0;
-    if (params.n_cache_reuse > 0 && params.cache_prompt && last <= params.n_reuse_most && decoder_->moves_chunks() &&
-        same_set(target.lora, params.lora)) {
-        kept = reuse_chunks(decoder_->context(), target, next->tokens(), wanted, params.n_cache_reuse);
-    }
-    if (kept <= wanted) {
-        kept = keep_prefix(decoder_->context(), target, wanted);
-    }
-    if (kept < wanted) {
-        metrics_.n_prefix_refused++;
-    }
-    target.lora = params.lora;
-    metrics_.n_cached_tokens += static_cast<uint64_t>(kept);
-    if (params.shared_slot) {
-        *params.shared_slot = target.id;
-    }
     target.running = std::move(next);
     target.assigned = ++clock_;
-    if (!target.running->started()) {
-        const auto waited = generation::clock::now() - target.running->created_at();
+    const generation & running = *target.running;
+    if (running.params().shared_slot) {
+        *running.params().shared_slot = target.id;
+    }
+    if (!running.started()) {
+        const auto waited = generation::clock::now() - running.created_at();
         metrics_.queue_time.observe(std::chrono::duration<double>(waited).count());
-        metrics_.prompt_length.observe(target.running->n_prompt());
+        metrics_.prompt_length.observe(running.n_prompt());
     }
     target.running->note_slot(target.id);
-    target.running->start(renderer_, kept);
-    const size_t n_reserved = target.running->followers().size();
+    take_prefix(target);
+    put_idle_away();
+    const size_t n_reserved = running.followers().size();
     reserve(target, n_reserved);
     const std::lock_guard<std::mutex> lock(mutex_);
     n_idle_ -= 1 + n_reserved;
 }
 
 // llama_decode found no cells for the batch; the memory is unchanged. Makes room by the cheapest means left,
-// and the next step tries again.
+// and the next step tries again. A generation fails only when nobody else holds a cell that it could have.
 void engine::make_room(const std::vector<chunk> & plan) {
     if (evict_idle() || (decoder_->unified() && park_paused())) {
         return;
     }
+    const prefix_cache::sequences running = running_sequences();
     slot * youngest = nullptr;
-    size_t n_running = 0;
+    size_t n_needing = 0;
     for (slot & each : slots_) {
-        if (each.running) {
-            ++n_running;
-            if (youngest == nullptr || each.assigned > youngest->assigned) {
-                youngest = &each;
-            }
+        const bool decodes =
+            std::any_of(plan.begin(), plan.end(), [&](const chunk & part) { return part.target == &each; });
+        if (each.running && (decodes || prefixes_.n_own(each.sequence, running) > 0)) {
+            ++n_needing;
+            youngest = youngest == nullptr || each.assigned > youngest->assigned ? &each : youngest;
         }
     }
-    if (n_running > 1 && decoder_->unified()) {
+    if (n_needing > 1 && decoder_->unified()) {
         park(*youngest);
         return;
     }
-    const error reason(error_kind::engine, "the KV cache has no room for the request");
     for (const chunk & part : plan) {
-        fail(*part.target, reason);
+        const int32_t n_cells = decoder_->unified() ? decoder_->n_ctx() : n_ctx_slot_;
+        fail(*part.target, error(error_kind::engine, "the KV cache has no room for the request: it needs " +
+                                                         std::to_string(part.target->running->tokens().size()) +
+                                                         " cells, and there are " + std::to_string(n_cells)));
         clear_cache(decoder_->context(), *part.target);
     }
 }
 
-// Drops the cache of the idle slot that was used longest ago.
+// Drops the cache of an idle slot that frees cells by that: the one that was not used for longest, where a sequence
+// counts for the younger the more it costs to compute it again. False when there is none.
 bool engine::evict_idle() {
-    slot * oldest = nullptr;
+    constexpr double doubled_at = 8192;  // a token at this position costs about twice as much as the first one
+    const prefix_cache::sequences running = running_sequences();
+    slot * chosen = nullptr;
+    double oldest = 0;
     for (slot & each : slots_) {
-        if (!each.running && !each.cached.empty() && (oldest == nullptr || each.last_used < oldest->last_used)) {
-            oldest = &each;
+        const size_t n_freed = each.running ? 0 : prefixes_.n_own(each.sequence, running);
+        if (n_freed == 0) {
+            continue;
+        }
+        const double middle = static_cast<double>(each.cached.size()) - static_cast<double>(n_freed) / 2;
+        const double age = static_cast<double>(clock_ - each.last_used + 1) / (1 + middle / doubled_at);
+        if (chosen == nullptr || age > oldest) {
+            chosen = &each;
+            oldest = age;
         }
     }
-    if (oldest == nullptr) {
+    if (chosen == nullptr) {
         return false;
     }
-    put_away(*oldest);
+    put_away(*chosen);
     return true;
 }
 

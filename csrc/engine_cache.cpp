@@ -9,28 +9,37 @@
 
 namespace pyllama {
 
-// An idle slot is about to take `next`: keeps what it loses by that, and gives it what begins like `next`.
+// An idle slot is about to take `next`: keeps what it loses by that, and gives it what begins like `next`, where that
+// is more than the KV cache has.
 void engine::recall(slot & target, const generation & next) {
+    target.taken = {};
     if (!prompts_.enabled() || !generates_) {
         return;
     }
-    const int32_t own = target.usable_prefix(next);
-    if (2 * static_cast<size_t>(own) < target.cached.size()) {
+    const prefix_choice best = choose_prefix(target, next);
+    const size_t n_stays = std::max(static_cast<size_t>(target.usable_prefix(next)), target.cached.n_shared());
+    if (2 * n_stays < target.cached.size()) {
         prompts_.keep(decoder_->context(), target);
     }
-    if (const saved_sequence * found = prompts_.find(next, own)) {
-        log_text(log_level::debug,
-                 "updating prompt cache: a slot takes " + std::to_string(found->tokens.size()) + " tokens from it");
-        if (!load_sequence(decoder_->context(), *found, target) && decoder_->unified()) {
-            put_idle_away(target);  // for its cells; the cache may have lost what was found to them
-            if (const saved_sequence * again = prompts_.find(next, 0)) {
-                load_sequence(decoder_->context(), *again, target);
-            }
-        }
+    // What comes back has cells of its own: it must be worth more than a share in others'.
+    const int32_t n_shared = std::max(best.from != &target ? best.n + best.n / 4 : best.n, best.awaited.n);
+    const saved_sequence * found = prompts_.find(next, n_shared);
+    while (found != nullptr && decoder_->unified() && !fits(*found, target) && evict_idle()) {
+        found = prompts_.find(next, n_shared);  // the cache may have lost it to what was evicted
     }
-    if (params_.common.cache_idle_slots && decoder_->unified()) {
-        put_idle_away(target);
+    if (found == nullptr) {
+        return;
     }
+    log_text(log_level::debug,
+             "updating prompt cache: a slot takes " + std::to_string(found->tokens.size()) + " tokens from it");
+    target.taken.from_host = load_sequence(decoder_->context(), *found, target);
+}
+
+// Whether the unified cache has cells for a saved sequence in place of what the slot holds.
+bool engine::fits(const saved_sequence & saved, const slot & target) const {
+    auto others = prefix_cache::sequences().set();
+    others.reset(static_cast<size_t>(target.sequence));
+    return prefixes_.n_cells(others) + saved.tokens.size() <= static_cast<size_t>(decoder_->n_ctx());
 }
 
 // An idle slot loses its cache; the prompt cache has it then, if it has room.
@@ -39,10 +48,14 @@ void engine::put_away(slot & target) {
     clear_cache(decoder_->context(), target);
 }
 
-// Every token of a unified cache pays for the cells of others: idle slots' give way when a request starts.
-void engine::put_idle_away(const slot & except) {
+// Every token of a unified cache pays for the cells of others: idle slots' give way when a request starts. Those that
+// mostly share cells with others stay: they cost little, and somebody will want that prefix.
+void engine::put_idle_away() {
+    if (!params_.common.cache_idle_slots || !decoder_->unified() || !prompts_.enabled() || !generates_) {
+        return;
+    }
     for (slot & each : slots_) {
-        if (&each == &except || !each.is_idle() || each.cached.empty()) {
+        if (!each.is_idle() || each.cached.empty() || (shares_ && 2 * each.cached.n_shared() >= each.cached.size())) {
             continue;
         }
         if (prompts_.keep(decoder_->context(), each)) {

@@ -66,8 +66,6 @@ void engine::fork(slot & leader, const float * row, std::vector<ready_slot> & re
     if (leader.running->followers().empty()) {
         return;
     }
-    leader.sharing = ++clock_;
-    leader.n_shared = static_cast<int32_t>(leader.cached.size());
     for (slot & each : slots_) {
         if (each.reserved_for != &leader) {
             continue;
@@ -77,15 +75,11 @@ void engine::fork(slot & leader, const float * row, std::vector<ready_slot> & re
         each.lora = each.running->params().lora;
         each.reserved_for = nullptr;
         each.assigned = ++clock_;
-        if (!decoder_->can_copy() || !copy_cache(decoder_->context(), leader, each)) {
+        if (!decoder_->can_copy() || !copy_cache(decoder_->context(), leader, each, decoder_->unified())) {
             each.running->start(renderer_, 0);
             continue;
         }
         each.unsettled = !decoder_->unified();
-        if (decoder_->unified()) {
-            each.sharing = leader.sharing;
-            each.n_shared = leader.n_shared;
-        }
         each.running->start_from(*leader.running, renderer_);
         if (each.running->tokens() == leader.running->tokens()) {
             take_row(each, row, ready);
@@ -104,24 +98,6 @@ void engine::take_row(slot & target, const float * row, std::vector<ready_slot> 
     } else {
         ready.push_back({&target, row});
     }
-}
-
-// Cells of the unified cache that are counted once too often when the running sequences are added up.
-size_t engine::n_shared_cells() const {
-    int64_t n = 0;
-    for (auto each = slots_.begin(); each != slots_.end(); ++each) {
-        if (!each->running || each->sharing == 0) {
-            continue;
-        }
-        int32_t n_counted = 0;  // of its cells, by the slots before it
-        for (auto other = slots_.begin(); other != each; ++other) {
-            if (other->running && other->sharing == each->sharing) {
-                n_counted = std::max(n_counted, other->n_shared);
-            }
-        }
-        n += std::min(n_counted, each->n_shared);
-    }
-    return static_cast<size_t>(n);
 }
 
 }  // namespace pyllama

@@ -32,6 +32,7 @@ void engine::drop_ended() {
 
 void engine::release(slot & target) {
     target.running.reset();
+    target.awaited = {};
     if (target.unsettled) {
         clear_cache(decoder_->context(), target);  // no decode comes that would settle it: it could not be saved
     }

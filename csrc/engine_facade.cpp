@@ -181,9 +181,21 @@ std::string slots_json(engine & target) {
     common_json list = common_json::array();
     for (const slot_info & info : target.slots()) {
         common_json entry = {
-            {"id", info.id},       {"n_ctx", info.n_ctx},       {"speculative", false}, {"is_processing", info.busy},
-            {"state", info.state}, {"n_cached", info.n_cached},
+            {"id", info.id},
+            {"n_ctx", info.n_ctx},
+            {"speculative", false},
+            {"is_processing", info.busy},
+            {"state", info.state},
+            {"n_cached", info.n_cached},
+            {"n_shared", info.n_shared},
         };
+        if (info.taken.n > 0) {
+            const char * source = info.taken.from_host ? "host" : info.taken.id_slot < 0 ? "slot" : "shared";
+            entry["prefix"] = {{"n_tokens", info.taken.n}, {"source", source}};
+            if (info.taken.id_slot >= 0) {
+                entry["prefix"]["id_slot"] = info.taken.id_slot;
+            }
+        }
         if (info.busy) {
             entry["id_task"] = info.request_id;
             entry["choice"] = info.choice;

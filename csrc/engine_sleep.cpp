@@ -48,6 +48,7 @@ void engine::fall_asleep() {
     for (slot & each : slots_) {
         put_away(each);
     }
+    count_running();
     scheduler_.reset();
     decoder_.reset();
     std::shared_ptr<const model> given_away;

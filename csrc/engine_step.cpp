@@ -47,7 +47,7 @@ void engine::account(const std::vector<chunk> & plan, generation::clock::duratio
             target.running->note_prefill(n_prompt, renderer_);
         }
         n_tokens += n;
-        target.cached.insert(target.cached.end(), tokens.begin() + part.begin, tokens.begin() + part.end);
+        target.cached.append(tokens.begin() + part.begin, tokens.begin() + part.end);
         if (decoder_->n_checkpoints() > 0 && part.end < n_before_fresh) {
             note_checkpoint(target);
         }

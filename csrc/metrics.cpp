@@ -17,6 +17,8 @@ std::vector<std::pair<std::string, double>> metrics::snapshot() const {
         {"prompt_tokens", count(n_prompt_tokens)},
         {"prompt_seconds", seconds(prompt_us)},
         {"cached_tokens", count(n_cached_tokens)},
+        {"shared_tokens", count(n_shared_tokens)},
+        {"prefix_waits", count(n_prefix_waits)},
         {"generated_tokens", count(n_generated_tokens)},
         {"generation_seconds", seconds(generation_us)},
         {"steps", count(n_steps)},
@@ -24,6 +26,7 @@ std::vector<std::pair<std::string, double>> metrics::snapshot() const {
         {"busy_slots", count(n_busy_slots)},
         {"prefix_refused", count(n_prefix_refused)},
         {"tokens_max", count(n_tokens_max)},
+        {"cache_bytes", count(n_cache_bytes)},
         {"controls_refused", count(n_controls_refused)},
     };
     for (size_t i = 0; i < n_control_actions; ++i) {

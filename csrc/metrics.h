@@ -21,6 +21,8 @@ struct metrics {
     std::atomic<uint64_t> n_rejected{0};       // the queue was full
     std::atomic<uint64_t> n_prompt_tokens{0};  // decoded
     std::atomic<uint64_t> n_cached_tokens{0};  // taken from the KV cache instead
+    std::atomic<uint64_t> n_shared_tokens{0};  // of those, from other slots' sequences
+    std::atomic<uint64_t> n_prefix_waits{0};   // requests that waited for a prefix that another one decoded
     std::atomic<uint64_t> n_generated_tokens{0};
     std::atomic<uint64_t> prompt_us{0};
     std::atomic<uint64_t> generation_us{0};
@@ -32,6 +34,7 @@ struct metrics {
     std::array<std::atomic<uint64_t>, n_control_actions> n_controls{};  // that succeeded, by action
     std::atomic<uint64_t> n_controls_refused{0};                        // by the request's state or a limit
     std::atomic<uint64_t> n_tokens_max{0};                              // longest sequence seen
+    std::atomic<uint64_t> n_cache_bytes{0};                             // of sequences in host memory
     std::atomic<int64_t> n_running{0};
     std::atomic<int64_t> n_queued{0};
 

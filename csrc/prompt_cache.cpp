@@ -19,10 +19,7 @@ int32_t usable_prefix(const saved_sequence & saved, const generation & next) {
     if (!same_set(saved.lora, next.params().lora)) {
         return 0;
     }
-    const size_t most = std::min(saved.tokens.size(), next.tokens().size());
-    const auto end = std::mismatch(saved.tokens.begin(), saved.tokens.begin() + static_cast<std::ptrdiff_t>(most),
-                                   next.tokens().begin());
-    return std::min(static_cast<int32_t>(end.first - saved.tokens.begin()), saved.n_exact);
+    return std::min(common_prefix(saved.tokens, next.tokens()), saved.n_exact);
 }
 
 }  // namespace
@@ -32,7 +29,8 @@ prompt_cache::prompt_cache(int32_t limit_mib)
 
 bool prompt_cache::has(const slot & from) const {
     return std::any_of(kept_.begin(), kept_.end(), [&](const saved_sequence & each) {
-        return same_set(each.lora, from.lora) && each.n_exact >= from.n_exact && begins_with(each.tokens, from.cached);
+        return same_set(each.lora, from.lora) && each.n_exact >= from.n_exact &&
+               begins_with(each.tokens, from.cached.list());
     });
 }
 
@@ -47,7 +45,7 @@ bool prompt_cache::keep(llama_context * ctx, const slot & from) {
     }
     // What the new one begins with is of no use beside it.
     kept_.remove_if([&](const saved_sequence & each) {
-        const bool contained = same_set(each.lora, from.lora) && begins_with(from.cached, each.tokens) &&
+        const bool contained = same_set(each.lora, from.lora) && begins_with(from.cached.list(), each.tokens) &&
                                from.n_exact >= static_cast<int32_t>(each.tokens.size());
         n_bytes_ -= contained ? each.n_bytes() : 0;
         return contained;

@@ -104,6 +104,7 @@ std::vector<chunk> scheduler::next(std::vector<slot> & slots) {
             case slot_state::prefill: prefilling.push_back(&candidate); break;
             case slot_state::idle:
             case slot_state::reserved:
+            case slot_state::waiting:
             case slot_state::paused: break;
         }
     }

@@ -25,6 +25,9 @@ struct own_flag {
 };
 
 const own_flag own_flags[] = {
+    {"--share-prefixes", "PYLLAMA_SHARE_PREFIXES",
+     "1: in a unified KV cache, prompts that begin alike share its cells and are decoded once; 0: not (default: 1)",
+     [](server_params & p, double v) { p.share_prefixes = v != 0; }, 0},
     {"--max-queue", "PYLLAMA_MAX_QUEUE", "requests that may wait for a slot before new ones get 429 (default: 512)",
      [](server_params & p, double v) { p.max_queue = static_cast<int32_t>(v); }, 0},
     {"--max-body-bytes", "PYLLAMA_MAX_BODY_BYTES", "largest request body in bytes (default: 33554432)",

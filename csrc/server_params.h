@@ -14,6 +14,7 @@ struct server_params {
     common_params common;
     int32_t exit_code = -1;  // >= 0: a flag that prints and ends (--help, --version, ...) did its work
 
+    bool share_prefixes = true;                     // of the unified KV cache, among slots
     int32_t max_queue = 512;                        // requests that may wait for a slot; more get 429
     int64_t max_body_bytes = 32 * 1024 * 1024;      // of an HTTP request
     double shutdown_timeout = 10;                   // seconds that running requests get on SIGTERM

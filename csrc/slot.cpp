@@ -4,12 +4,20 @@
 
 namespace pyllama {
 
+int32_t common_prefix(const std::vector<llama_token> & a, const std::vector<llama_token> & b) {
+    const auto most = static_cast<std::ptrdiff_t>(std::min(a.size(), b.size()));
+    return static_cast<int32_t>(std::mismatch(a.begin(), a.begin() + most, b.begin()).first - a.begin());
+}
+
 slot_state slot::state() const {
     if (!running) {
         return reserved_for != nullptr ? slot_state::reserved : slot_state::idle;
     }
     if (running->rests()) {
         return slot_state::paused;
+    }
+    if (awaited.from != nullptr) {
+        return slot_state::waiting;
     }
     return prefilling() ? slot_state::prefill : slot_state::decode;
 }
@@ -22,27 +30,19 @@ int32_t slot::n_pending() const {
     return static_cast<int32_t>(running->tokens().size() - cached.size());
 }
 
-int32_t slot::common_prefix(const std::vector<llama_token> & tokens) const {
-    const size_t most = std::min(tokens.size(), cached.size());
-    const auto end = std::mismatch(tokens.begin(), tokens.begin() + static_cast<std::ptrdiff_t>(most), cached.begin());
-    return static_cast<int32_t>(end.first - tokens.begin());
-}
-
 int32_t slot::usable_prefix(const generation & next) const {
     if (!next.params().cache_prompt || !same_set(lora, next.params().lora)) {
         return 0;
     }
-    return std::min(common_prefix(next.tokens()), n_exact);
+    return std::min(common_prefix(next.tokens(), cached.list()), n_exact);
 }
 
 void clear_cache(llama_context * ctx, slot & slot) {
     llama_memory_seq_rm(llama_get_memory(ctx), slot.sequence, -1, -1);
-    slot.cached.clear();
+    slot.cached.keep(0);
     slot.checkpoints.clear();
     slot.n_exact = slot::all_exact;
     slot.unsettled = false;
-    slot.sharing = 0;
-    slot.n_shared = 0;
 }
 
 namespace {
@@ -80,8 +80,7 @@ bool cut(llama_context * ctx, slot & slot, int32_t n) {
     if (!prefix_is_whole(ctx, slot.sequence, n)) {
         return false;
     }
-    slot.cached.resize(static_cast<size_t>(n));
-    slot.n_shared = std::min(slot.n_shared, n);
+    slot.cached.keep(static_cast<size_t>(n));
     drop_checkpoints_after(slot.checkpoints, n);
     return true;
 }
@@ -116,10 +115,9 @@ bool holds_whole(llama_context * ctx, const slot & slot) {
     return slot.cached.empty() || prefix_is_whole(ctx, slot.sequence, static_cast<int32_t>(slot.cached.size()));
 }
 
-bool copy_cache(llama_context * ctx, const slot & from, slot & to) {
-    // The whole sequence: of separate streams a part of one cannot be copied.
-    llama_memory_seq_cp(llama_get_memory(ctx), from.sequence, to.sequence, -1, -1);
-    to.cached = from.cached;
+namespace {
+
+bool take_copy(llama_context * ctx, const slot & from, slot & to) {
     if (!holds_whole(ctx, to)) {
         clear_cache(ctx, to);
         return false;
@@ -127,6 +125,43 @@ bool copy_cache(llama_context * ctx, const slot & from, slot & to) {
     to.lora = from.lora;
     to.n_exact = from.n_exact;
     return true;
+}
+
+}  // namespace
+
+bool copy_cache(llama_context * ctx, const slot & from, slot & to, bool shared) {
+    // The whole sequence: of separate streams a part of one cannot be copied.
+    llama_memory_seq_cp(llama_get_memory(ctx), from.sequence, to.sequence, -1, -1);
+    if (shared) {
+        to.cached.share(from.cached, from.cached.size());
+    } else {
+        to.cached.assign(from.cached.list().begin(), from.cached.list().end());
+    }
+    return take_copy(ctx, from, to);
+}
+
+int32_t whole_prefix(const slot & from, int32_t n) {
+    if (static_cast<size_t>(n) == from.cached.size()) {
+        return n;
+    }
+    int32_t longest = 0;
+    for (const checkpoint & each : from.checkpoints) {
+        longest = each.n_tokens <= n ? each.n_tokens : longest;
+    }
+    return longest;
+}
+
+int32_t share_prefix(llama_context * ctx, const slot & from, slot & to, int32_t n, bool parts) {
+    if (!parts) {
+        if (!copy_cache(ctx, from, to, true)) {
+            return 0;
+        }
+        to.checkpoints = from.checkpoints;
+        return keep_prefix(ctx, to, n);
+    }
+    llama_memory_seq_cp(llama_get_memory(ctx), from.sequence, to.sequence, 0, n);
+    to.cached.share(from.cached, static_cast<size_t>(n));
+    return take_copy(ctx, from, to) ? n : 0;
 }
 
 }  // namespace pyllama

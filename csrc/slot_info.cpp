@@ -1,7 +1,6 @@
 #include "slot_info.h"
 
 #include "settings_json.h"
-#include "slot.h"
 
 namespace pyllama {
 
@@ -11,6 +10,7 @@ const char * state_name(slot_state state) {
     switch (state) {
         case slot_state::idle: return "idle";
         case slot_state::reserved: return "reserved";
+        case slot_state::waiting: return "waiting";
         case slot_state::prefill: return "prefill";
         case slot_state::paused: return "paused";
         case slot_state::decode: break;
@@ -25,6 +25,8 @@ slot_info describe(const slot & target, int32_t n_ctx) {
     info.id = target.id;
     info.n_ctx = n_ctx;
     info.n_cached = static_cast<int32_t>(target.cached.size());
+    info.n_shared = static_cast<int32_t>(target.cached.n_shared());
+    info.taken = target.taken;
     const slot & shown = target.reserved_for != nullptr ? *target.reserved_for : target;
     if (shown.running) {
         const generation & running = *shown.running;

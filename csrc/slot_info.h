@@ -4,9 +4,9 @@
 #include <cstdint>
 #include <string>
 
-namespace pyllama {
+#include "slot.h"
 
-struct slot;
+namespace pyllama {
 
 struct slot_info {
     int32_t id = 0;
@@ -21,6 +21,8 @@ struct slot_info {
     int32_t n_decoded = 0;
     int32_t n_remain = -1;  // tokens it may still generate; -1 = no limit
     int32_t n_cached = 0;   // tokens the slot's sequence holds
+    int32_t n_shared = 0;   // of them, those whose cells other sequences hold too
+    taken_prefix taken;     // by its last generation
     std::string params;     // JSON object of the running request's sampling parameters
 };
 

@@ -163,7 +163,8 @@ TEST(a_failing_decode_fails_its_requests_and_the_engine_goes_on) {
 
 TEST(a_lone_request_without_room_fails_and_the_engine_goes_on) {
     engine target(demo_model(), engine_params(2, 1024, true), failing_at(3, decode_status::no_room));
-    CHECK(answer(target.submit(request(prompt(1, 20), n_predict))).find("no room") != std::string::npos);
+    const std::string text = answer(target.submit(request(prompt(1, 20), n_predict)));
+    CHECK(text.find("no room for the request: it needs 22 cells, and there are 1024") != std::string::npos);
     CHECK_EQ(answer(target.submit(request(prompt(2, 20), n_predict))), plain_loop(prompt(2, 20), n_predict, 1024));
 }
 

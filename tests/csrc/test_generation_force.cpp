@@ -285,9 +285,9 @@ TEST(a_step_carries_the_forced_text_with_the_decode_tokens) {
     slots[0].assigned = 1;
     slots[1].running = std::move(forced.running);
     slots[1].assigned = 2;
-    slots[1].cached = llama_tokens(slots[1].running->tokens().begin(), slots[1].running->tokens().begin() + 2);
+    slots[1].cached.assign(slots[1].running->tokens().begin(), slots[1].running->tokens().begin() + 2);
     slots[2].running = std::move(decoding.running);
-    slots[2].cached = {slots[2].running->tokens().front()};
+    slots[2].cached.assign(slots[2].running->tokens().begin(), slots[2].running->tokens().begin() + 1);
     for (const bool alternate : {false, true}) {
         scheduler whole({64, alternate});
         const auto plan = whole.next(slots);

@@ -99,7 +99,7 @@ TEST(the_cache_keeps_to_its_limit) {
         for (size_t begin = 0; begin < own.size(); begin += 100) {
             CHECK_EQ(llama_decode(context.context(), llama_batch_get_one(own.data() + begin, 100)), 0);
         }
-        filled.cached = own;
+        filled.cached.assign(own.begin(), own.end());
         CHECK(cache.keep(context.context(), filled));
         CHECK(!cache.keep(context.context(), filled));
         CHECK(cache.n_bytes() <= size_t{1} << 20);

@@ -26,6 +26,16 @@ _COUNTERS: tuple[tuple[str, str | None, str], ...] = (
         "cached_tokens",
         "Number of prompt tokens taken from the KV cache",
     ),
+    (
+        "pyllama:prefix_shared_tokens_total",
+        "shared_tokens",
+        "Number of those taken from another slot's sequence",
+    ),
+    (
+        "pyllama:prefix_waits_total",
+        "prefix_waits",
+        "Times that a request waited for a prefix that another one was decoding",
+    ),
     ("llamacpp:prompt_seconds_total", "prompt_seconds", "Time spent on prompts"),
     ("llamacpp:tokens_predicted_total", "generated_tokens", "Number of tokens generated"),
     ("llamacpp:tokens_predicted_seconds_total", "generation_seconds", "Time spent on generating tokens"),
@@ -56,6 +66,7 @@ _GAUGES = (
     ("pyllama:sessions_kept", "sessions_kept", "Conversations whose stream has ended and can be read again"),
     ("pyllama:session_readers", "session_readers", "Readers of conversations' streams"),
     ("pyllama:stream_bytes", "stream_bytes", "Memory of all streams"),
+    ("pyllama:cache_bytes", "cache_bytes", "Memory of the sequences kept in host memory (--cache-ram)"),
 )
 
 # (name on the wire, name in Engine.histograms(), help)
