@@ -27,7 +27,7 @@ help:
 	@echo 'make fuzz-http  random requests of every endpoint (HTTP_EXAMPLES=$(HTTP_EXAMPLES) each); make fuzz-http-asan likewise'
 	@echo 'make lint     ruff, mypy, cython-lint, clang-format;  make format applies what can be applied'
 	@echo 'make docs     write what is generated in docs/'
-	@echo 'make bench    compare with llama-server, built from the same tree (BENCH_ARGS=--help for more)'
+	@echo 'make bench    compare with llama-server, built from the same tree; a page in bench/report (BENCH_ARGS=--help for more)'
 	@echo 'make bench-binding  compare a decode loop in Python with llama-bench'
 	@echo 'make bench-replay  measure streams that outlive their connection: readers, reattaching, keeping'
 	@echo 'make bench-steering  compare ending the reasoning of a running generation with llama-server'

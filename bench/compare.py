@@ -7,25 +7,25 @@ another machine, or of another day, enters.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import signal
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from bench.measure import Measurement, measure
+from bench import records
+from bench.client import LoadError
+from bench.measure import Measurement, measure, measure_raw
 from bench.models import ensure_model
-from bench.paths import DEMO_MODEL, OUT, PYLLAMA_SERVER, REFERENCE_SERVER
+from bench.paths import DEMO_MODEL, OUT, PAGE, PYLLAMA_SERVER, REFERENCE_BENCH, REFERENCE_SERVER
 from bench.reference import build_number, build_reference
 from bench.report import OURS, REFERENCE, disturbance, markdown, rows
-from bench.sample import LoadError
 from bench.scenarios import DEFAULT_GROUPS, GROUPS, Group, shortened
 from bench.servers import ServerError, Settings
+
+# Shown while it runs, of what a scenario has.
+_TOLD = ("tokens_per_s", "ttft_p50_ms", "gap_max_ms", "finished", "tpot_p50_ms", "step_ms", "frame_p99_ms")
 
 
 def model_path(name: str) -> Path:
@@ -33,53 +33,36 @@ def model_path(name: str) -> Path:
     return DEMO_MODEL if name == "demo" else ensure_model(name)
 
 
-def run_group(group: Group, commands: dict[str, list[str]], threads: int) -> list[Measurement]:
-    """Start each server by turns, `rounds` times in each KV mode, and return all measurements."""
-    measurements: list[Measurement] = []
+def run_group(group: Group, commands: dict[str, list[str]], threads: int) -> Iterator[Measurement]:
+    """Start each server by turns, `rounds` times in each KV mode, and yield each measurement."""
     model = model_path(group.model)
     for round_number in range(1, group.rounds + 1):
         for unified in group.kv_modes:
             settings = Settings(model, group.parallel, group.context, unified, threads)
+            if group.raw is not None:
+                started = time.perf_counter()
+                raw = measure_raw(REFERENCE_BENCH, group, group.raw, settings)
+                _progress(raw, round_number, group.rounds, time.perf_counter() - started)
+                yield raw
             for name, command in commands.items():
                 started = time.perf_counter()
                 measurement = measure(name, command, group, settings)
-                measurements.append(measurement)
                 _progress(measurement, round_number, group.rounds, time.perf_counter() - started)
-    return measurements
+                yield measurement
 
 
 def _progress(measurement: Measurement, number: int, rounds: int, seconds: float) -> None:
-    rates = ", ".join(
-        f"{name} {f['ttft_p50_ms']:.1f} ms" if name == "ttft" else f"{name} {f['tokens_per_s']:.1f}/s"
-        for name, f in measurement.scenarios.items()
-    )
+    shown = [f"ready {measurement.ready_s:.2f} s"]
+    for name, figures in measurement.scenarios.items():
+        told = (f"{key} {figures[key]:.4g}" for key in _TOLD if key in figures)
+        shown.append(f"{name}: {', '.join(told)}")
     print(
         f"{measurement.group} {number}/{rounds} -t {measurement.threads} "
         f"{'-kvu' if measurement.unified else '-no-kvu'} {measurement.server}: "
-        f"ready {measurement.ready_s:.2f} s{'; ' if rates else ''}{rates} [{seconds:.0f} s]",
+        f"{'; '.join(shown)} [{seconds:.0f} s]",
         file=sys.stderr,
         flush=True,
     )
-
-
-def machine() -> dict[str, Any]:
-    """Return what the figures depend on."""
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return {
-        "cpu": names[0] if names else platform.machine(),
-        "cores": os.cpu_count(),
-        "system": platform.platform(),
-        "llama.cpp": f"b{build_number()}",
-        "time": time.strftime("%Y-%m-%d %H:%M"),
-    }
-
-
-def write_json(measurements: Sequence[Measurement], path: Path) -> None:
-    """Write every measurement, with the machine it was made on."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    record = {"machine": machine(), "measurements": [asdict(m) for m in measurements]}
-    path.write_text(json.dumps(record, indent=1), encoding="utf-8")
 
 
 def parse_args() -> argparse.Namespace:
@@ -101,6 +84,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--pyllama", type=Path, default=PYLLAMA_SERVER, help="our server's command")
     parser.add_argument("--reference", type=Path, default=REFERENCE_SERVER, help="llama-server's binary")
     parser.add_argument("--json", type=Path, default=OUT / "compare.json", help="where all figures go")
+    parser.add_argument("--keep", action="store_true", help="keep that file's figures of other groups")
+    parser.add_argument("--page", type=Path, default=PAGE, help="where the page with plots goes")
+    parser.add_argument("--no-page", dest="page", action="store_const", const=None, help="write none")
     return parser.parse_args()
 
 
@@ -112,37 +98,60 @@ def main() -> int:
     commands = {OURS: [str(args.pyllama)], REFERENCE: [str(args.reference)]}
     if args.only:
         commands = {args.only: commands[args.only]}
+    groups = [shortened(GROUPS[name]) if args.quick else GROUPS[name] for name in args.scenario]
+    if args.rounds:
+        groups = [replace(group, rounds=args.rounds) for group in groups]
     if REFERENCE in commands and not args.reference.is_file():
         if args.reference != REFERENCE_SERVER:
             print(f"no such file: {args.reference}", file=sys.stderr)
             return 1
         build_reference()
+    if any(group.raw is not None for group in groups) and not REFERENCE_BENCH.is_file():
+        build_reference(target=REFERENCE_BENCH.name)
     if OURS in commands and not args.pyllama.is_file():
         print(f"no such file: {args.pyllama}; run `make` first", file=sys.stderr)
         return 1
     measurements: list[Measurement] = []
+    if args.keep and args.json.is_file():
+        measurements = [m for m in records.read(args.json)[1] if m.group not in args.scenario]
+    code = 0
     try:
         for threads in args.threads:
-            for name in args.scenario:
-                group = shortened(GROUPS[name]) if args.quick else GROUPS[name]
-                if args.rounds:
-                    group = replace(group, rounds=args.rounds)
-                measurements += run_group(group, commands, threads)
-    except (LoadError, ServerError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 1
+            for group in groups:
+                code = max(code, _run(group, commands, threads, measurements))
     except KeyboardInterrupt:
-        return 130
-    finally:
-        if measurements:
-            write_json(measurements, args.json)
+        code = 130
+    if measurements:
+        records.write(measurements, args.json)
+    _tell(measurements, args)
+    return code
+
+
+def _run(group: Group, commands: dict[str, list[str]], threads: int, measurements: list[Measurement]) -> int:
+    """Run a group and add what it gives; one that fails is told, and leaves the others alone."""
+    try:
+        for measurement in run_group(group, commands, threads):
+            measurements.append(measurement)
+    except (LoadError, ServerError, OSError) as error:
+        print(f"{group.name} failed: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _tell(measurements: list[Measurement], args: argparse.Namespace) -> None:
     for threads in args.threads:
-        print(f"\n{machine()['cpu']}, -t {threads}, llama.cpp b{build_number()}\n")
+        print(f"\n{records.machine()['cpu']}, -t {threads}, llama.cpp b{build_number()}\n")
         print(markdown(rows([m for m in measurements if m.threads == threads], args.details)))
     others = disturbance(measurements)
     if others > 0.1:
         print(f"\nNot a quiet machine: others used up to {others:.2f} cores.", file=sys.stderr)
-    return 0
+    if args.page is not None and measurements:
+        try:
+            from bench.page import write_page
+        except ModuleNotFoundError as error:
+            print(f"no page without {error.name}: pip install --group bench", file=sys.stderr)
+            return
+        print(f"\n{write_page(*records.read(args.json), args.page)}")
 
 
 if __name__ == "__main__":

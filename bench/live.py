@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import threading
-import time
 from typing import Any, Self
 
-from bench.sample import LoadError
-from bench.servers import HOST
+from bench.client import PATH, LoadError, opened, request
+from pyllama.loadtest import Exchange
+from pyllama.loadtest.wire import EventReader
 
-PATH = "/v1/chat/completions"
 _LIMIT_S = 120.0
 
 
@@ -27,9 +25,12 @@ class LiveStream:
         self.content: list[float] = []
         self.failure: str | None = None
         self.finished = False
+        self._port = port
+        self._request = request(port, PATH, {**body, "stream": True})
         self._changed = threading.Condition()
-        self._connection = http.client.HTTPConnection(HOST, port, timeout=_LIMIT_S)
-        self._body = json.dumps({**body, "stream": True})
+        self._left = threading.Event()
+        self._events = EventReader()
+        self._n_taken = 0
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> Self:
@@ -37,9 +38,7 @@ class LiveStream:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        sock = self._connection.sock
-        if sock is not None:
-            sock.close()
+        self._left.set()
         self._thread.join()
 
     def wait_for(self, reasoning: int = 0, content: int = 0, finished: bool = False) -> None:
@@ -63,25 +62,34 @@ class LiveStream:
             raise LoadError("the answer ended early")
 
     def _run(self) -> None:
+        failure: str | None = None
         try:
-            self._connection.request("POST", PATH, self._body, {"Content-Type": "application/json"})
-            response = self._connection.getresponse()
-            if response.status != 200:
-                raise LoadError(f"status {response.status}: {response.read(500)!r}")
-            while line := response.readline():
-                now = time.perf_counter()
-                if line.startswith(b"data: {"):
-                    self._take(json.loads(line[6:]), now)
-        except (OSError, ValueError, AttributeError, http.client.HTTPException, LoadError) as error:
-            with self._changed:
-                self.failure = str(error) or type(error).__name__
-                self._changed.notify_all()
-        else:
-            with self._changed:
-                self.finished = True
-                self._changed.notify_all()
+            with opened(self._port) as crowd:
+                exchange = crowd.open(self._request)
+                crowd.read_until(lambda: self._left.is_set() or self._take(exchange))
+            status = exchange.response.status
+            if exchange.failure is not None:
+                failure = exchange.failure.detail
+            elif status not in (0, 200):
+                failure = f"status {status}: {exchange.response.body[:500]!r}"
+        except (OSError, ValueError, AttributeError, LoadError) as error:
+            failure = str(error) or type(error).__name__
+        with self._changed:
+            self.failure = failure
+            self.finished = failure is None
+            self._changed.notify_all()
 
-    def _take(self, event: dict[str, Any], now: float) -> None:
+    def _take(self, exchange: Exchange) -> bool:
+        """Read what is new; return whether that was all."""
+        if exchange.response.status == 200:
+            for time_ns, data in exchange.response.pieces[self._n_taken :]:
+                for event in self._events.feed(time_ns, data):
+                    if event.data != b"[DONE]":
+                        self._take_event(json.loads(event.data), event.time_ns / 1e9)
+            self._n_taken = len(exchange.response.pieces)
+        return exchange.over
+
+    def _take_event(self, event: dict[str, Any], now: float) -> None:
         if "error" in event:
             raise LoadError(str(event["error"]))
         delta = event["choices"][0]["delta"] if event.get("choices") else {}
@@ -92,22 +100,3 @@ class LiveStream:
             if delta.get("content"):
                 self.content.append(now)
             self._changed.notify_all()
-
-
-def post(port: int, path: str, body: dict[str, Any]) -> dict[str, Any]:
-    """Return the JSON answer of one POST.
-
-    Raises:
-        LoadError: The status was not 200.
-    """
-    connection = http.client.HTTPConnection(HOST, port, timeout=_LIMIT_S)
-    try:
-        connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
-        response = connection.getresponse()
-        data = response.read()
-    finally:
-        connection.close()
-    if response.status != 200:
-        raise LoadError(f"status {response.status}: {data[:500]!r}")
-    answer: dict[str, Any] = json.loads(data)
-    return answer

@@ -1,17 +1,25 @@
-"""One start of one server: its readiness, its memory, and a group of loads on it."""
+"""One start of one server: its readiness, its memory, and a group of workloads on it."""
 
 from __future__ import annotations
 
+import json
+import math
 import os
+import subprocess
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from pathlib import Path
 
-from bench.load import Load, run_load
+from bench.client import run_load
 from bench.process import Memory, machine_busy_seconds, memory, thread_times, used_since
-from bench.sample import Figures, summarize
-from bench.scenarios import WARM_UP, Group
-from bench.servers import HOST, Server, Settings, running
+from bench.scenarios import WARM_UP, Group, Raw
+from bench.servers import Server, ServerError, Settings, running
+from bench.workloads import Result, Workload
+from pyllama.loadtest import Figures, percentile
+
+RAW = "llama-bench"
+_POINTS = 200  # of a distribution that is kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +29,10 @@ class Measurement:
     Attributes:
         ready_s: From starting the process to the first 200 of /health.
         loaded: Memory once ready, before any request.
-        served: Memory after all loads of the group.
+        served: Memory after all workloads of the group.
         scenarios: Figures by scenario.
+        values: Of each scenario by measure, the percentiles from 0 to 100 in equal steps.
+        command: What was run.
     """
 
     server: str
@@ -33,18 +43,23 @@ class Measurement:
     loaded: Memory
     served: Memory
     scenarios: dict[str, Figures] = field(default_factory=dict)
+    values: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    command: list[str] = field(default_factory=list)
 
 
 def measure(name: str, command: Sequence[str], group: Group, settings: Settings) -> Measurement:
-    """Start a server, run a group's loads on it one after the other, and stop it."""
+    """Start a server, do a group's workloads on it one after the other, and stop it."""
     figures: dict[str, Figures] = {}
+    values: dict[str, dict[str, list[float]]] = {}
     with running(command, settings, f"{name}-{group.name}") as server:
         loaded = memory(server.pid)
         if group.scenarios:
-            run_load(HOST, server.port, WARM_UP)
+            run_load(server.port, WARM_UP)
         for number, scenario in enumerate(group.scenarios):
-            # Each load has words of its own, or it would find its prompts in the cache.
-            figures[scenario.name] = measure_load(server, replace(scenario.load, seed=number))
+            # Each has words of its own, or it would find its prompts in the cache.
+            result = measure_workload(server, scenario.workload, number)
+            figures[scenario.name] = result.figures
+            values[scenario.name] = {measure: spread(each) for measure, each in result.values.items()}
         served = memory(server.pid)
         return Measurement(
             server=name,
@@ -55,29 +70,66 @@ def measure(name: str, command: Sequence[str], group: Group, settings: Settings)
             loaded=loaded,
             served=served,
             scenarios=figures,
+            values=values,
+            command=[*command, *settings.flags()],
         )
 
 
-def measure_load(server: Server, load: Load) -> Figures:
-    """Run a load and add the CPU time it took: the server's, Python's share of it, ours, and all others'.
+def measure_workload(server: Server, workload: Workload, seed: int) -> Result:
+    """Do a workload and add the CPU time it took: the server's, Python's share of it, ours, and all others'.
 
     `other_cores` is how many cores were busy with neither: near 0 on a quiet machine.
     """
     threads, busy = thread_times(server.pid), machine_busy_seconds()
     own, start = _own_seconds(), time.perf_counter()
-    samples = run_load(HOST, server.port, load)
+    result = workload.run(server.port, seed)
     client = _own_seconds() - own
     elapsed = time.perf_counter() - start
     busy = machine_busy_seconds() - busy
     after = thread_times(server.pid)
-    figures = summarize(samples)
-    tokens = figures["completion_tokens"]
+    figures = result.figures
     total = used_since(threads, after)
-    figures["server_cpu_us_per_token"] = total * 1e6 / tokens
-    figures["python_cpu_us_per_token"] = used_since(threads, after, python_only=True) * 1e6 / tokens
-    figures["client_cpu_us_per_token"] = client * 1e6 / tokens
+    python = used_since(threads, after, python_only=True)
+    tokens = figures.get("completion_tokens", 0.0)
+    for key, seconds in (("server", total), ("python", python), ("client", client)):
+        figures[f"{key}_cpu_us_per_token"] = seconds * 1e6 / tokens if tokens else math.nan
     figures["other_cores"] = max(0.0, busy - total - client) / elapsed
-    return figures
+    return result
+
+
+def measure_raw(bench: Path, group: Group, raw: Raw, settings: Settings) -> Measurement:
+    """Run llama-bench: decoding behind so many tokens, without sampling and without a server.
+
+    Raises:
+        ServerError: It failed.
+    """
+    command = [str(bench), "-m", str(settings.model), "-t", str(settings.threads), "-b", str(settings.batch)]
+    command += ["-ub", str(settings.ubatch), "-p", "0", "-n", str(raw.n_tokens), "-d", str(raw.depth)]
+    command += ["-r", "3", "-o", "json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise ServerError(f"{RAW} failed:\n{done.stderr[-2000:]}")
+    step_ms = 1e3 / json.loads(done.stdout)[0]["avg_ts"]
+    nothing = Memory(math.nan, math.nan, math.nan)
+    return Measurement(
+        server=RAW,
+        group=group.name,
+        unified=settings.unified,
+        threads=settings.threads,
+        ready_s=math.nan,
+        loaded=nothing,
+        served=nothing,
+        scenarios={"raw": {"step_ms": step_ms}},
+        command=command,
+    )
+
+
+def spread(values: Sequence[float]) -> list[float]:
+    """Return all values in order, or as many percentiles as a plot needs."""
+    ordered = sorted(values)
+    if len(ordered) <= _POINTS:
+        return ordered
+    return [percentile(ordered, 100 * point / _POINTS) for point in range(_POINTS + 1)]
 
 
 def _own_seconds() -> float:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "bench" / "out"
+PAGE = ROOT / "bench" / "report"
 PIN = ROOT / "vendor" / "llama.cpp" / "pin.toml"
 VENDORED_TREE = ROOT / "vendor" / "llama.cpp" / "src"
 REFERENCE_BUILD = ROOT / "build" / "reference"

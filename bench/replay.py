@@ -13,18 +13,19 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from bench.crowd import Crowd, body_so_far, lags
-from bench.live import PATH, LiveStream
+from bench.client import PATH, LoadError, fetch, metric, opened, request
+from bench.live import LiveStream
 from bench.models import ensure_model
 from bench.paths import DEMO_MODEL, PYLLAMA_SERVER
 from bench.process import memory, thread_times, used_since
-from bench.sample import LoadError
-from bench.servers import HOST, Server, ServerError, Settings, running
-from bench.wire import parse_response
+from bench.servers import Server, ServerError, Settings, running
+from pyllama.loadtest import Exchange
+from pyllama.loadtest.wire import read_events
 
 MIB = 1 << 20
 THREADS = max(1, (os.cpu_count() or 2) - 1)
@@ -70,7 +71,20 @@ def step_times(body: bytes) -> list[float]:
     ]
 
 
-def post_request(name: str, max_tokens: int, **fields: object) -> bytes:
+def lags(times: Sequence[Sequence[int]]) -> list[float]:
+    """Return how much later than the first reader each reader got each event, in seconds.
+
+    ``times``: of each reader, the nanoseconds at which its events arrived; all have the same events.
+    """
+    return [(at - min(each)) / 1e9 for each in zip(*times, strict=True) for at in each]
+
+
+def body_so_far(exchange: Exchange) -> bytes:
+    """Return what has come of a stream, nothing of a refusal."""
+    return exchange.response.body if exchange.response.status == 200 else b""
+
+
+def post_request(port: int, name: str, max_tokens: int, **fields: object) -> bytes:
     """Return the POST of a conversation's stream."""
     body = {
         "messages": [{"role": "user", "content": f"Go on, {name}."}],
@@ -80,28 +94,12 @@ def post_request(name: str, max_tokens: int, **fields: object) -> bytes:
         "max_tokens": max_tokens,
         **fields,
     }
-    data = json.dumps(body).encode()
-    head = (
-        f"POST {PATH} HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {len(data)}\r\n"
-        f"X-Conversation-Id: {name}\r\n\r\n"
-    )
-    return head.encode() + data
+    return request(port, PATH, body, X_Conversation_Id=name)
 
 
-def get_request(name: str, offset: int = 0) -> bytes:
+def get_request(port: int, name: str, offset: int = 0) -> bytes:
     """Return the GET of a conversation's stream."""
-    return f"GET /v1/stream/{name}?from={offset} HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode()
-
-
-def metric(server: Server, name: str) -> float:
-    """Return one value of /metrics."""
-    with Crowd(server.port) as crowd:
-        reader = crowd.open(f"GET /metrics HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n".encode())
-        crowd.read_all()
-    for line in reader.raw.decode().splitlines():
-        if line.startswith(name + " "):
-            return float(line.split()[1])
-    raise LoadError(f"/metrics has no {name}")
+    return request(port, f"/v1/stream/{name}?from={offset}", None)
 
 
 # --- the ring ---
@@ -131,20 +129,19 @@ def append_cost(program: Path) -> Result:
 
 def crowd_turn(server: Server, n_readers: int, n_tokens: int, name: str) -> tuple[float, list[float]]:
     """Stream to so many readers; return the engine's median step in ms and the readers' lags in seconds."""
-    with Crowd(server.port) as crowd:
-        writer = crowd.open(post_request(name, n_tokens, timings_per_token=True))
-        crowd.read_until(lambda: bool(writer.arrivals))
-        readers = [crowd.open(get_request(name)) for _ in range(n_readers)]
+    with opened(server.port) as crowd:
+        writer = crowd.open(post_request(server.port, name, n_tokens, timings_per_token=True))
+        crowd.read_until(lambda: writer.n_arrived > 0)
+        readers = [crowd.open(get_request(server.port, name)) for _ in range(n_readers)]
         crowd.read_all()
-    answer = parse_response(writer.arrivals)
+    answer = body_so_far(writer)
     times: list[list[int]] = []
     for reader in readers:
-        response = parse_response(reader.arrivals)
-        if response.body != answer.body:
+        if body_so_far(reader) != answer:
             raise LoadError("a reader's bytes differ from the writer's")
-        times.append([event.time_ns for event in response.events])
-    n_late = len(answer.events) // 4  # while they were still connecting
-    return statistics.median(step_times(answer.body)[n_late:]), lags([each[n_late:] for each in times])
+        times.append([event.time_ns for event in read_events(reader.response.pieces)])
+    n_late = len(list(read_events(writer.response.pieces))) // 4  # while they were still connecting
+    return statistics.median(step_times(answer)[n_late:]), lags([each[n_late:] for each in times])
 
 
 def crowd_cost(server: Server, rounds: int, n_tokens: int) -> list[Result]:
@@ -177,23 +174,23 @@ def crowd_cost(server: Server, rounds: int, n_tokens: int) -> list[Result]:
 
 def reattach(server: Server, repeats: int) -> list[Result]:
     """Read a backlog of 4 MiB again and again."""
-    with Crowd(server.port) as crowd:
+    with opened(server.port) as crowd:
         # Log-probabilities make events of some kB.
-        writer = crowd.open(post_request("backlog", 8000, logprobs=True, top_logprobs=20))
-        crowd.read_until(lambda: sum(len(data) for _, data in writer.arrivals) > 6 * MIB or writer.complete)
+        writer = crowd.open(post_request(server.port, "backlog", 8000, logprobs=True, top_logprobs=20))
+        crowd.read_until(lambda: writer.response.n_bytes > 6 * MIB or writer.over)
         crowd.drop(writer)
     end = lookup(server, "backlog")["total_bytes"]
     first: list[float] = []
     rates: list[float] = []
     n_wanted = 4 * MIB - 64 * 1024
     for _ in range(repeats):
-        with Crowd(server.port) as crowd:
+        with opened(server.port) as crowd:
             begun = time.perf_counter_ns()
-            reader = crowd.open(get_request("backlog", end - n_wanted))
-            crowd.read_until(lambda reader=reader: sum(len(d) for _, d in reader.arrivals) >= n_wanted)
-        with_body = next(at for at, data in reader.arrivals if b"\r\n\r\ndata" in data or len(data) > 1000)
-        first.append((with_body - begun) / 1e6)
-        rates.append(n_wanted / ((reader.arrivals[-1][0] - begun) / 1e9) / 1e6)
+            reader = crowd.open(get_request(server.port, "backlog", end - n_wanted))
+            crowd.read_until(lambda reader=reader: reader.response.n_bytes >= n_wanted or reader.over)
+        pieces = reader.response.pieces
+        first.append((pieces[0][0] - begun) / 1e6)
+        rates.append(n_wanted / ((pieces[-1][0] - begun) / 1e9) / 1e6)
     return [
         Result("reattach with 4 MiB of backlog: first byte", f"{statistics.median(first):.1f} ms", "< 10 ms"),
         Result("all of it, on loopback", f"{statistics.median(rates):.0f} MB/s", "≥ 200 MB/s"),
@@ -202,16 +199,10 @@ def reattach(server: Server, repeats: int) -> list[Result]:
 
 def lookup(server: Server, name: str) -> dict[str, int]:
     """Return what the server says of a conversation once its stream has ended."""
-    data = json.dumps({"conversation_ids": [name]}).encode()
-    request = (
-        f"POST /v1/streams/lookup HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n"
-        f"Content-Length: {len(data)}\r\n\r\n"
-    ).encode() + data
     while True:
-        with Crowd(server.port) as crowd:
-            reader = crowd.open(request)
-            crowd.read_all()
-        found: list[dict[str, int]] = json.loads(reader.raw.partition(b"\r\n\r\n")[2])
+        found: list[dict[str, int]] = json.loads(
+            fetch(server.port, "/v1/streams/lookup", {"conversation_ids": [name]})
+        )
         if found and found[0]["is_done"]:
             return found[0]
         time.sleep(0.05)
@@ -221,13 +212,16 @@ def storm(server: Server, n_tokens: int, seed: int) -> Result:
     """Let all clients drop within half a second and come back within a second; compare their bytes."""
     order = random.Random(seed)
     names = [f"storm-{number}" for number in range(N_STORM_STREAMS)]
-    with Crowd(server.port) as crowd:
-        writers = [crowd.open(post_request(name, n_tokens)) for name in names]
-        crowd.read_until(lambda: all(writer.arrivals for writer in writers))
+    with opened(server.port) as crowd:
+        writers = [crowd.open(post_request(server.port, name, n_tokens)) for name in names]
+        crowd.read_until(lambda: all(writer.n_arrived for writer in writers))
         for writer in writers:
             crowd.drop(writer)
-        clients = [(name, crowd.open(get_request(name))) for name in names * (N_STORM // N_STORM_STREAMS)]
-        crowd.read_until(lambda: all(reader.arrivals for _, reader in clients))
+        clients = [
+            (name, crowd.open(get_request(server.port, name)))
+            for name in names * (N_STORM // N_STORM_STREAMS)
+        ]
+        crowd.read_until(lambda: all(reader.n_arrived for _, reader in clients))
         begun = time.perf_counter()
         moments = []
         for number in range(len(clients)):
@@ -240,16 +234,16 @@ def storm(server: Server, n_tokens: int, seed: int) -> Result:
             name, reader = clients[number]
             if not comes_back:
                 crowd.drop(reader)
-                had[number] = body_so_far(reader.raw)
+                had[number] = body_so_far(reader)
             else:
-                again[number] = crowd.open(get_request(name, len(had[number])))
+                again[number] = crowd.open(get_request(server.port, name, len(had[number])))
         took = time.perf_counter() - begun
         crowd.read_all()
-        whole = {name: crowd.open(get_request(name)) for name in names}
+        whole = {name: crowd.open(get_request(server.port, name)) for name in names}
         crowd.read_all()
-    truth = {name: body_so_far(reader.raw) for name, reader in whole.items()}
+    truth = {name: body_so_far(reader) for name, reader in whole.items()}
     n_wrong = sum(
-        had[number] + body_so_far(reader.raw) != truth[clients[number][0]] for number, reader in again.items()
+        had[number] + body_so_far(reader) != truth[clients[number][0]] for number, reader in again.items()
     )
     n_live = sum(len(each) < len(truth[clients[number][0]]) for number, each in had.items())
     return Result(
@@ -266,9 +260,9 @@ def idle(server: Server) -> list[Result]:
     """Keep many ended sessions; what they take beside their bytes, and what they cost while nobody reads."""
 
     def make(first: int, last: int) -> None:
-        with Crowd(server.port) as crowd:
+        with opened(server.port) as crowd:
             for number in range(first, last):
-                crowd.open(post_request(f"kept-{number}", 8))
+                crowd.open(post_request(server.port, f"kept-{number}", 8))
                 crowd.read_until(lambda: crowd.n_open < 64)
             crowd.read_all()
 
@@ -279,10 +273,10 @@ def idle(server: Server) -> list[Result]:
 
     make(-500, 0)  # what a server takes for having served at all
     idle_before = cpu()
-    before, bytes_before = memory(server.pid), metric(server, "pyllama:stream_bytes")
+    before, bytes_before = memory(server.pid), metric(server.port, "pyllama:stream_bytes")
     make(0, N_KEPT)
-    after, bytes_after = memory(server.pid), metric(server, "pyllama:stream_bytes")
-    kept = metric(server, "pyllama:sessions_kept")
+    after, bytes_after = memory(server.pid), metric(server.port, "pyllama:stream_bytes")
+    kept = metric(server.port, "pyllama:sessions_kept")
     if kept < N_KEPT:
         raise LoadError(f"only {kept:g} sessions were kept")
     idle_after = cpu()

@@ -48,7 +48,7 @@ class Settings:
         if self.template is not None:
             named["--chat-template-file"] = self.template
         flags = [str(part) for pair in named.items() for part in pair]
-        return [*flags, "-kvu" if self.unified else "-no-kvu"]
+        return [*flags, "--metrics", "-kvu" if self.unified else "-no-kvu"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,14 +13,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench.live import PATH, LiveStream, post
+from bench.client import PATH, LoadError, post
+from bench.live import LiveStream
 from bench.models import SHAPES, ensure_model
 from bench.paths import PYLLAMA_SERVER, REFERENCE_SERVER, ROOT
 from bench.reference import build_reference
 from bench.report import OURS, REFERENCE
-from bench.sample import LoadError
 from bench.servers import ServerError, Settings, running
-from bench.words import prompt
+from pyllama.loadtest.words import prompt
 
 TEMPLATE = ROOT / "bench" / "thinking.jinja"
 N_NEIGHBOUR = 4000  # tokens of the neighbour's prompt
@@ -42,7 +42,7 @@ class Turn:
 
 def chat(words: int, seed: int, **fields: object) -> dict[str, object]:
     """Return a request; no two seeds share words."""
-    text = prompt(words, 0, seed, 0, 0)
+    text = prompt(words, 0, seed, 0)
     return {
         "messages": [{"role": "user", "content": text}],
         "ignore_eos": True,

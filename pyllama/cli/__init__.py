@@ -17,6 +17,7 @@ _COMMANDS = {
     "run": ("pyllama.cli.run", '"PROMPT" [flags]', "answer one prompt; for pipes"),
     "demo": ("pyllama.cli.demo", "", "watch a model that thinks be told to answer"),
     "doctor": ("pyllama.cli.doctor", "[-m FILE]", "find what is wrong with this installation"),
+    "bench": ("pyllama.cli.bench", "URL [options]", "put a load on a server, and measure it"),
     "info": ("pyllama.cli.info", "[--json]", "show the version, llama.cpp's build, backends and devices"),
 }
 

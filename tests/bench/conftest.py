@@ -5,5 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+_ROOT = Path(__file__).resolve().parents[2]
+
 # At the end, so that the installed pyllama is found before the source folder of that name.
-sys.path.append(str(Path(__file__).resolve().parents[2]))
+sys.path += [str(_ROOT), str(_ROOT / "tests" / "loadtest")]

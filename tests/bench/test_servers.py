@@ -39,7 +39,7 @@ def test_a_server_runs_for_the_length_of_the_block(out: Path) -> None:
     with running([sys.executable, "-c", FAKE], settings, "fake") as server:
         assert is_ready(server.port)
         assert server.ready_s > 0
-        flags = "-m m.gguf -np 3 -c 99 -t 1 -tb 1 -b 2048 -ub 512 --cache-ram 0 -no-kvu"
+        flags = "-m m.gguf -np 3 -c 99 -t 1 -tb 1 -b 2048 -ub 512 --cache-ram 0 --metrics -no-kvu"
         expected = f"{flags} --host 127.0.0.1 --port {server.port}\n"
         assert (out / "fake.log").read_text().startswith(expected)
     assert not is_ready(server.port)

@@ -1,6 +1,7 @@
-"""Lets the tests import their helper."""
+"""Lets the tests import their helpers."""
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
+_HERE = Path(__file__).parent
+sys.path[:0] = [str(_HERE), str(_HERE.parent / "loadtest")]

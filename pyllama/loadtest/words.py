@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 
+__all__ = ["WORDS", "prompt", "random_words"]
+
 WORDS = (
     "about above after again air all also always animal another answer any ask away back because been "
     "before began begin being below best between big book both boy build but call came can car carry "
@@ -32,11 +34,11 @@ def random_words(count: int, seed: str) -> str:
     return " ".join(random.Random(seed).choices(WORDS, k=count))
 
 
-def prompt(words: int, shared: int, seed: int, user: int, turn: int) -> str:
-    """Return a prompt of `words` words; the first `shared` are the same for every user and turn.
+def prompt(words: int, shared: int, seed: int, number: int) -> str:
+    """Return request `number`'s prompt of `words` words; the first `shared` are the same for every number.
 
     The rest is unlike any other prompt of the same seed from its first word on, for all practical purposes.
     """
     shared = min(shared, words)
-    parts = [random_words(shared, f"{seed}/shared"), random_words(words - shared, f"{seed}/{user}/{turn}")]
+    parts = [random_words(shared, f"{seed}/shared"), random_words(words - shared, f"{seed}/{number}")]
     return " ".join(part for part in parts if part)
