@@ -42,9 +42,12 @@ bool engine::fits(const saved_sequence & saved, const slot & target) const {
     return prefixes_.n_cells(others) + saved.tokens.size() <= static_cast<size_t>(decoder_->n_ctx());
 }
 
-// An idle slot loses its cache; the prompt cache has it then, if it has room.
+// An idle slot loses its cache; the prompt cache has it then, if it has room. What mostly stays in the KV cache,
+// because others hold it too, is sooner decoded than copied to host memory and back.
 void engine::put_away(slot & target) {
-    prompts_.keep(decoder_->context(), target);
+    if (5 * target.cached.n_shared() < 4 * target.cached.size()) {
+        prompts_.keep(decoder_->context(), target);
+    }
     clear_cache(decoder_->context(), target);
 }
 

@@ -46,7 +46,8 @@ std::optional<generation::clock::time_point> engine::sleep_time() const {
 void engine::fall_asleep() {
     log_text(log_level::info, "the engine falls asleep");
     for (slot & each : slots_) {
-        put_away(each);
+        prompts_.keep(decoder_->context(), each);
+        clear_cache(decoder_->context(), each);
     }
     count_running();
     scheduler_.reset();

@@ -130,7 +130,6 @@ void prefix_cache::keep(llama_seq_id sequence, size_t n) {
         }
     }
     ends_[static_cast<size_t>(sequence)] = at;
-    absorb_only_child(*at);
 }
 
 void prefix_cache::share(llama_seq_id from, llama_seq_id to, size_t n) {

@@ -199,6 +199,22 @@ TEST(shared_cells_leave_room_for_others) {
     CHECK_EQ(target.metrics().n_parked.load(), 0u);
 }
 
+TEST(what_others_hold_too_is_not_copied_to_host_memory) {
+    server_params params = engine_params(3, 512, true);
+    params.common.cache_ram_mib = -1;
+    engine target(demo_model(), params);
+    answer(target.submit(request(with_tail(320, 0, 20), 60)));
+    // Takes what the first one began with, and then the first one's other cells.
+    auto second = request(with_tail(320, 1, 40), 100);
+    second.params.id_slot = 1;
+    CHECK_EQ(answer(target.submit(std::move(second))), plain_loop(with_tail(320, 1, 40), 100, 1024));
+    CHECK_EQ(target.slots()[0].n_cached, 0);
+    CHECK_EQ(target.metrics().n_cache_bytes.load(), 0u);
+    // What nobody else holds is.
+    answer(target.submit(request(prompt(3, 400), 5)));
+    CHECK(target.metrics().n_cache_bytes.load() > 0u);
+}
+
 TEST(eight_requests_that_need_twice_the_cache_all_finish) {
     for (const int32_t mib : {0, -1}) {
         server_params params = engine_params(8, 512, true);
