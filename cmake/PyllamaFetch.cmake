@@ -27,7 +27,7 @@ execute_process(
   ERROR_STRIP_TRAILING_WHITESPACE
 )
 if(NOT _fetch_result EQUAL 0)
-  message(FATAL_ERROR "${_fetch_error}")
+  message(FATAL_ERROR " ${_fetch_error}")
 endif()
 
 # Upstream's build number, which its version strings carry.

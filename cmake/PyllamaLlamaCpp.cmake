@@ -70,6 +70,13 @@ foreach(_target IN LISTS GGML_AVAILABLE_BACKENDS)
   endif()
 endforeach()
 
+if(TARGET ggml-vulkan)
+  set_source_files_properties("${PYLLAMA_LLAMA_CPP_TREE}/ggml/src/ggml-vulkan/ggml-vulkan.cpp"
+    TARGET_DIRECTORY ggml-vulkan
+    PROPERTIES COMPILE_OPTIONS "-include;${CMAKE_CURRENT_SOURCE_DIR}/csrc/vulkan_shim.h"
+               OBJECT_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/csrc/vulkan_shim.h")
+endif()
+
 # Two packages in one process may both carry a libggml.so: our SONAMEs are our own. Plug-ins keep ggml's
 # names, because ggml finds no others.
 set(PYLLAMA_GGML_TARGETS ggml ggml-base ${GGML_AVAILABLE_BACKENDS})

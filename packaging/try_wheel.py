@@ -108,6 +108,24 @@ def check(environment: Environment, expected: str | None) -> dict[str, Any]:
     return {"backends": info["backends"], "cpu": library, "answer": text.strip()}
 
 
+def check_plugin_folders(environment: Environment) -> None:
+    """Move a backend to where a plug-in's wheel would put it: found under the core's own tag only."""
+    plugin = environment.library / "libggml-rpc.so"
+    if not plugin.is_file():
+        return
+    tag = environment.info()["llama_cpp"]
+    for folder, wanted in ((environment.library / "b0", False), (environment.library / tag, True)):
+        folder.mkdir()
+        moved = plugin.rename(folder / plugin.name)
+        try:
+            if ("RPC" in environment.info()["backends"]) != wanted:
+                raise TryError(f"a backend in lib/{folder.name} is {'not loaded' if wanted else 'loaded'}")
+        finally:
+            moved.rename(plugin)
+            folder.rmdir()
+    print(json.dumps({"plugin_folder": f"lib/{tag}"}), flush=True)
+
+
 def try_python(python: str, wheels: list[Path], every_variant: bool) -> None:
     with tempfile.TemporaryDirectory(prefix="pyllama-try-") as scratch:
         environment = Environment(python, Path(scratch), wheels)
@@ -115,6 +133,7 @@ def try_python(python: str, wheels: list[Path], every_variant: bool) -> None:
         script.write_text(IMPORT_COST)
         cost = json.loads(environment.run("python", str(script)))
         print(json.dumps({"python": python, **check(environment, None), **cost}), flush=True)
+        check_plugin_folders(environment)
         if not every_variant:
             return
         for path in sorted(environment.library.glob("libggml-cpu-*.so")):

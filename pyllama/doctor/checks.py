@@ -10,11 +10,14 @@ from pathlib import PurePath
 from typing import Literal
 
 from pyllama.doctor.facts import Facts
+from pyllama.version import DISTRIBUTION
 
 __all__ = ["Finding", "examine"]
 
-_REBUILD = "build it on this machine: pip install --force-reinstall --no-binary pyllama-engine pyllama-engine"
-_REINSTALL = "pip install --force-reinstall pyllama-engine"
+_REBUILD = (
+    f"build it on this machine: pip install --force-reinstall --no-binary {DISTRIBUTION} {DISTRIBUTION}"
+)
+_REINSTALL = f"pip install --force-reinstall {DISTRIBUTION}"
 _OWN_BASE = "libpyllama-ggml-base"
 # Backends that compute on a GPU, and on whose.
 _GPU_BACKENDS = {
