@@ -152,7 +152,9 @@ def test_it_sleeps_and_wakes() -> None:
         status, answer = server.ask("/v1/chat/completions/control", {"id": "x", "action": "reasoning_end"})
         assert (status, answer["success"]) == (200, False)
         assert look()
-        assert server.get("/models")["data"][0]["meta"]["n_vocab"] > 0
+        (model,) = server.get("/models")["data"]
+        assert model["status"] == {"value": "sleeping"}
+        assert model["meta"]["n_vocab"] > 0
         calls = [
             lambda: server.chat(messages=QUESTION)[0],
             lambda: server.ask("/tokenize", {"content": "x"})[0],

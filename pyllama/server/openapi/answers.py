@@ -126,7 +126,7 @@ ANSWERS: dict[str, Schema] = {
                         "created": _COUNT,
                         "owned_by": STRING,
                         "meta": {"type": "object"},
-                        "status": record({"value": STRING}),
+                        "status": record({"value": choice("loaded", "sleeping")}),
                     }
                 ),
                 1,

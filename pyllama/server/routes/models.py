@@ -29,7 +29,8 @@ def _describe(state: ServerState) -> dict[str, Any]:
     settings = state.settings
     info = dict(engine.model_info())
     created = info.pop("created", None)
-    modalities = engine.props().get("modalities", {})
+    props = engine.props()
+    modalities = props.get("modalities", {})
     media = [name for name in ("image", "audio", "video") if modalities.get(_MODALITY_KEYS[name])]
     name = settings.model_name
     return {
@@ -66,7 +67,7 @@ def _describe(state: ServerState) -> dict[str, Any]:
                 "architecture": {"input_modalities": ["text", *media], "output_modalities": ["text"]},
                 "created": int(time.time()) if created is None else int(created),
                 "owned_by": "llamacpp",
-                "status": {"value": "loaded"},
+                "status": {"value": "sleeping" if props.get("is_sleeping") else "loaded"},
                 "meta": info,
             }
         ],
