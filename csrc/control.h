@@ -30,8 +30,10 @@ struct sampling_change;
 
 struct control_command {
     control_action action = control_action::stop;
-    budget_change budget;                       // reasoning_budget
-    std::shared_ptr<sampling_change> sampling;  // sampling
+    budget_change budget;                              // reasoning_budget
+    bool park = false;                                 // pause: give slot and cells to others
+    std::shared_ptr<sampling_change> sampling;         // sampling
+    std::shared_ptr<const std::vector<int32_t>> text;  // inject: its tokens
 };
 
 // The caller's receipt: one part for each generation that the control goes to.

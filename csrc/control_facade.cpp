@@ -1,5 +1,7 @@
 #include "control_facade.h"
 
+#include "tokenize.h"
+
 namespace pyllama {
 
 namespace {
@@ -20,6 +22,16 @@ void post_to(engine & target, generation_control & to, const control_request & r
     }
 }
 
+// The request's text goes as tokens. While the engine sleeps every request has ended, and its controls need none.
+control_command with_text(const engine & target, const generation_control & to, const control_request & request) {
+    control_command command = request.command;
+    const auto model = request.text.empty() || !to.opted_in() ? nullptr : target.awake_model();
+    if (model) {
+        command.text = std::make_shared<llama_tokens>(tokenize_answer(model->vocab(), request.text, "text"));
+    }
+    return command;
+}
+
 }  // namespace
 
 std::shared_ptr<control_request> read_control(const std::string & body, bool in_process) {
@@ -30,8 +42,8 @@ std::string completion_id(const control_request & request) {
     return request.id;
 }
 
-bool builds_samplers(const control_request & request) {
-    return request.fields != nullptr;
+bool takes_time(const control_request & request) {
+    return request.fields != nullptr || !request.text.empty();
 }
 
 std::shared_ptr<control_ticket> post_control(engine & target, const submitted & handle, const control_request & request,
@@ -42,16 +54,17 @@ std::shared_ptr<control_ticket> post_control(engine & target, const submitted & 
                           "choice");
     }
     const bool all = request.choice < 0;
+    const control_command command = with_text(target, *handle.control, request);
     const auto ticket = std::make_shared<control_ticket>(request.command.action, all ? n_choices : 1);
     if (wakes) {
         ticket->subscribe(wakes, key);
     }
     if (!all) {
-        post_to(target, *handle.choices[static_cast<size_t>(request.choice)], request, {request.command, ticket, 0});
+        post_to(target, *handle.choices[static_cast<size_t>(request.choice)], request, {command, ticket, 0});
         return ticket;
     }
     for (size_t i = 0; i < n_choices; ++i) {
-        post_to(target, *handle.choices[i], request, {request.command, ticket, i});
+        post_to(target, *handle.choices[i], request, {command, ticket, i});
     }
     return ticket;
 }

@@ -6,6 +6,7 @@
 
 #include "errors.h"
 #include "json_text.h"
+#include "request.h"
 #include "request_json.h"
 
 namespace pyllama {
@@ -22,9 +23,6 @@ std::string text_member(const common_json & body, const char * name) {
 
 control_action parse_action(const common_json & body) {
     const std::string name = text_member(body, "action");
-    if (name == "inject") {
-        throw error(error_kind::unsupported, "the control action '" + name + "' is not supported", "action");
-    }
     const auto found = std::find(std::begin(control_action_names), std::end(control_action_names), name);
     if (found == std::end(control_action_names)) {
         throw bad_request("unknown control action", "action");
@@ -53,6 +51,16 @@ budget_change parse_budget(const common_json & body) {
         throw bad_request("'tokens' must be an integer, null or a string such as \"+32\"", "tokens");
     }
     return {true, static_cast<int32_t>(more)};
+}
+
+std::string parse_text(const common_json & body) {
+    std::string text = as_string(required(body, "text", ""), "text");
+    if (text.empty() || text.size() > request_limits::injected_bytes) {
+        throw bad_request("'text' must have between 1 and " + std::to_string(request_limits::injected_bytes) +
+                              " bytes, but has " + std::to_string(text.size()),
+                          "text");
+    }
+    return text;
 }
 
 void append_bool(std::string & out, const char * member, bool value) {
@@ -99,6 +107,13 @@ control_request parse_control(std::string_view body, bool in_process) {
     }
     if (request.command.action == control_action::sampling) {
         request.fields = std::make_shared<common_json>(parsed);
+    }
+    if (request.command.action == control_action::inject) {
+        request.text = parse_text(parsed);
+    }
+    if (request.command.action == control_action::pause) {
+        const common_json * park = find_field(parsed, "park");
+        request.command.park = park != nullptr && as_bool(*park, "park");
     }
     if (const common_json * choice = find_field(parsed, "choice")) {
         request.choice = static_cast<int32_t>(as_integer(*choice, "choice", 0, 127));

@@ -17,10 +17,10 @@ struct control_request {
     control_command command;
     int32_t choice = -1;                        // which of n; -1 = all
     std::shared_ptr<const common_json> fields;  // sampling: the whole body, to be read with what it changes
+    std::string text;                           // inject: not empty then
 };
 
-// Throws error: invalid_request with llama-server's words for the id and the action, unsupported for an action that is
-// known but not served. in_process: there is no id.
+// Throws error(invalid_request), with llama-server's words for the id and the action. in_process: there is no id.
 control_request parse_control(std::string_view body, bool in_process);
 
 // {"success":true,"applied":...,"state":...,"paused":...,"position":...,"event_id":null}; with several results the

@@ -9,12 +9,12 @@
 
 namespace pyllama {
 
-enum class control_action { reasoning_end, reasoning_budget, pause, resume, stop, sampling };
-inline constexpr size_t n_control_actions = 6;
+enum class control_action { reasoning_end, reasoning_budget, pause, resume, stop, sampling, inject };
+inline constexpr size_t n_control_actions = 7;
 
 // Their names on the wire, in the order of the enumeration.
 inline constexpr const char * control_action_names[n_control_actions] = {
-    "reasoning_end", "reasoning_budget", "pause", "resume", "stop", "sampling"};
+    "reasoning_end", "reasoning_budget", "pause", "resume", "stop", "sampling", "inject"};
 
 // Where a generation is, whether it is paused there or not.
 enum class request_state { queued, prefill, reasoning, content, finished };

@@ -202,6 +202,7 @@ void engine::step() {
     drain();
     apply_controls();
     drop_ended();
+    park_on_request();
     run_slot_tasks();
     const bool may_embed = !embeddings_.empty() && !embedded_last_;
     embedded_last_ = may_embed && embed();

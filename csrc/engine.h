@@ -196,9 +196,10 @@ class engine {
     void control_one(generation & target);
     void settle(generation & target, const posted_control & posted, control_result result);
     control_result apply(generation & target, const control_command & wanted);
-    void end_reasoning(generation & target, posted_control && control);
+    force_settled told_of(generation & target, posted_control && control);
     void set_budget(generation & target, const posted_control & posted);
-    std::string pause(generation & target);
+    std::string pause(generation & target, bool park);
+    void park_on_request();
     std::string resume(generation & target);
     void end_pause(generation & target);
     control_result result_of(const generation & target, bool applied, int32_t position) const;

@@ -45,7 +45,10 @@ void engine::control_one(generation & target) {
         if (target.reason()) {
             settle(target, posted, not_active());
         } else if (posted.command.action == control_action::reasoning_end) {
-            end_reasoning(target, std::move(posted));
+            target.end_reasoning(told_of(target, std::move(posted)), renderer_);
+        } else if (posted.command.action == control_action::inject) {
+            const auto text = posted.command.text;
+            target.inject(text, told_of(target, std::move(posted)), renderer_);
         } else if (posted.command.action == control_action::reasoning_budget) {
             set_budget(target, posted);
         } else {
@@ -88,8 +91,9 @@ control_result engine::apply(generation & target, const control_command & wanted
     std::string refused;
     switch (wanted.action) {
         case control_action::reasoning_end:
+        case control_action::inject:
         case control_action::reasoning_budget: break;  // have functions of their own
-        case control_action::pause: refused = pause(target); break;
+        case control_action::pause: refused = pause(target, wanted.park); break;
         case control_action::resume: refused = resume(target); break;
         case control_action::stop: target.cut(renderer_); break;
         case control_action::sampling: target.change_sampling(*wanted.sampling, renderer_); break;
@@ -97,36 +101,34 @@ control_result engine::apply(generation & target, const control_command & wanted
     return refused.empty() ? result_of(target, true, position) : refusal_of(target, std::move(refused));
 }
 
-// The answer may come steps later, when a character is complete or a block has opened, and then the stream may hear of
-// it only. The generation calls back at last when it ends.
-void engine::end_reasoning(generation & target, posted_control && control) {
-    target.end_reasoning(
-        [this, &target, posted = std::move(control), answered = false](const force_result & end) mutable {
-            switch (end.outcome) {
-                case force_outcome::armed:
-                    posted.ticket->complete(posted.part, result_of(target, false, -1));
-                    answered = true;
+// Answers a control that forces text. The answer may come steps later, when a character is complete or a block has
+// opened, and then the stream may hear of it only. The generation calls back at last when it ends.
+force_settled engine::told_of(generation & target, posted_control && control) {
+    return [this, &target, posted = std::move(control), answered = false](const force_result & end) mutable {
+        switch (end.outcome) {
+            case force_outcome::armed:
+                posted.ticket->complete(posted.part, result_of(target, false, -1));
+                answered = true;
+                return;
+            case force_outcome::applied:
+                if (!answered) {
+                    settle(target, posted, result_of(target, true, end.position));
                     return;
-                case force_outcome::applied:
-                    if (!answered) {
-                        settle(target, posted, result_of(target, true, end.position));
-                        return;
-                    }
-                    metrics_.n_controls[static_cast<size_t>(posted.command.action)]++;
-                    target.note({posted.command.action, result_of(target, true, end.position)}, renderer_);
+                }
+                metrics_.n_controls[static_cast<size_t>(posted.command.action)]++;
+                target.note({posted.command.action, result_of(target, true, end.position)}, renderer_);
+                return;
+            case force_outcome::refused:
+                if (!answered) {
+                    settle(target, posted, refusal_of(target, end.message));
                     return;
-                case force_outcome::refused:
-                    if (!answered) {
-                        settle(target, posted, refusal_of(target, end.message));
-                        return;
-                    }
-                    // The stream was promised an end of the reasoning.
-                    metrics_.n_controls_refused++;
-                    target.note({posted.command.action, refusal_of(target, end.message)}, renderer_);
-                    return;
-            }
-        },
-        renderer_);
+                }
+                // The stream was promised an end of the reasoning.
+                metrics_.n_controls_refused++;
+                target.note({posted.command.action, refusal_of(target, end.message)}, renderer_);
+                return;
+        }
+    };
 }
 
 // It is told before it is done: what it may force has its place after it.
@@ -146,7 +148,7 @@ void engine::set_budget(generation & target, const posted_control & posted) {
 }
 
 // Both return why they did nothing, or an empty string.
-std::string engine::pause(generation & target) {
+std::string engine::pause(generation & target, bool park) {
     if (target.paused()) {
         return "the completion is paused already";
     }
@@ -154,8 +156,19 @@ std::string engine::pause(generation & target) {
         return "too many completions are paused: at most " + std::to_string(params_.max_paused) +
                " at a time (--max-paused)";
     }
-    target.pause();
+    target.pause(park);
     return {};
+}
+
+// Slots whose generation was paused to make room for others. Behind apply_controls(), which goes through the queue that
+// this changes.
+void engine::park_on_request() {
+    for (slot & each : slots_) {
+        if (each.state() == slot_state::paused && each.running->parks()) {
+            park(each);
+            room_changed_ = true;  // it does not come back by itself
+        }
+    }
 }
 
 std::string engine::resume(generation & target) {

@@ -16,7 +16,7 @@ namespace pyllama {
 namespace {
 
 prompt_limits limits_of(const engine & target) {
-    return {target.n_ctx_slot(), target.n_slots()};
+    return {target.n_ctx_slot(), target.n_slots(), target.params().reasoning_budget_soft};
 }
 
 std::string token_text(const model & source, llama_token token) {

@@ -1,4 +1,5 @@
-// The answer to "end the reasoning". Plain values: any thread.
+// The answer to whoever asked for text to be forced upon an answer: the end of the reasoning, or text of their own.
+// Plain values: any thread.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +10,7 @@ namespace pyllama {
 
 enum class force_outcome {
     applied,  // the forced text is in the answer, from `position` on
-    armed,    // nothing is generated and no block is open: the first one ends as soon as it opens
+    armed,    // an end: nothing is generated and no block is open, and the first one ends as soon as it opens
     refused,  // nothing has changed; `message` says why
 };
 

@@ -169,12 +169,10 @@ bool generation::advance(renderer & render) {
         }
     }
     release(pieces, render);
-    if (!waiting_.empty() && !sampler_.reasoning().asked()) {
-        refuse_end("the reasoning ended by itself");
+    for (waiting_text & each : waiting_texts_) {
+        ++each.n_waited;
     }
-    if (sampler_.reasoning().wants_end()) {
-        end_if_due(&render);
-    }
+    force_due(render);
     return !reason_;
 }
 

@@ -17,7 +17,7 @@
 
 #include "channel.h"
 #include "control.h"
-#include "forced_end.h"
+#include "forced_text.h"
 #include "indent_rule.h"
 #include "renderer.h"
 #include "sampling_change.h"
@@ -72,8 +72,13 @@ class generation {
     // A paused generation keeps its slot and its cells, or its place in the queue, and decodes nothing.
     bool paused() const { return paused_at_.has_value(); }
     clock::time_point paused_at() const { return *paused_at_; }
-    void pause() { paused_at_ = clock::now(); }
+    void pause(bool park) {
+        paused_at_ = clock::now();
+        parks_ = park;
+    }
     void resume() { paused_at_.reset(); }
+    // Paused, it needs its slot and its cells no longer.
+    bool parks() const { return paused() && parks_; }
     // Whether its followers, if it has some, are paused too: then nothing is decoded for any of them.
     bool rests() const;
 
@@ -105,6 +110,12 @@ class generation {
     //
     // The forced text may reach a limit: reason() is set then, and the engine has to finish the generation.
     void end_reasoning(force_settled settled, renderer & render);
+
+    // Puts text behind all that is generated, between two decodes, as if the model had said it; before the first token
+    // it becomes part of the prefill. What happened goes to `settled` as above, and in the order in which it was asked
+    // for: applied at the end of what is generated, or once the character is complete; refused when it does not
+    // fit into the limits as a whole, when the grammar does not allow it, and when the answer has ended before.
+    void inject(std::shared_ptr<const llama_tokens> text, force_settled settled, renderer & render);
 
     // Changes the budget, in sampled tokens over all blocks of the answer: reasoning_budget::unlimited, or a number.
     // When that is used up already, the block that is open ends here, or with the next tokens as above. False, with
@@ -154,12 +165,21 @@ class generation {
     bool limit_reached();
 
     // generation_force.cpp. No renderer is needed before the first token is sampled.
+    const char * why_no_force() const;
+    void force_due(renderer & render);
+    bool text_due() const;
+    void put_next_text(renderer & render);
+    bool force(const llama_tokens & text, const force_settled & settled, renderer * render);
+    int32_t n_room() const;
+    void refuse_forces(const std::string & message);
+
+    // generation_reasoning.cpp
     const char * why_no_end() const;
     void end_if_due(renderer * render);
-    bool force(const llama_tokens & text, renderer * render);
-    int32_t n_room() const;
-    void settle(const force_result & result);
+    void settle_end(const force_result & result);
     void refuse_end(std::string message);
+    void note_natural_end();
+
     void show_params();
 
     // generation_output.cpp
@@ -188,8 +208,17 @@ class generation {
     std::shared_ptr<generation_control> control_;
     std::vector<std::unique_ptr<generation>> followers_;
 
-    std::vector<force_settled> waiting_;  // for an end that was asked for
-    std::vector<piece> early_;            // forced before the first token was sampled: they leave with it
+    // Text that waits for the rest of a character.
+    struct waiting_text {
+        std::shared_ptr<const llama_tokens> tokens;
+        force_settled settled;
+        bool behind_end;       // of the reasoning, which was due already when the text came
+        int32_t n_waited = 0;  // tokens since
+    };
+
+    std::vector<force_settled> waiting_ends_;
+    std::vector<waiting_text> waiting_texts_;
+    std::vector<piece> early_;  // forced before the first token was sampled, and notes behind it: they leave with it
 
     llama_token sampled_ = LLAMA_TOKEN_NULL;
     std::unique_ptr<piece_logprobs> sampled_logprobs_;
@@ -201,6 +230,7 @@ class generation {
     bool has_line_ = false;  // the answer has a line feed
     bool cut_ = false;
     std::optional<clock::time_point> paused_at_;
+    bool parks_ = false;
     std::vector<piece> early_notes_;  // of controls before the start
     bool started_ = false;
     const clock::time_point created_at_ = clock::now();

@@ -1,59 +1,65 @@
-// Ending the reasoning of a running generation by force. Engine thread; the constructor's part, the caller's.
+// Text that a running generation says without having sampled it: the end of its reasoning, and what a client puts into
+// the answer. Engine thread; the constructor's part, the caller's.
 
 #include <algorithm>
+#include <iterator>
+#include <string>
+#include <utility>
 
 #include "generation.h"
 
 namespace pyllama {
 
-// Null when the reasoning can be ended, now or later.
-const char * generation::why_no_end() const {
-    const reasoning_budget & reasoning = sampler_.reasoning();
+// Null when text can be forced upon the answer.
+const char * generation::why_no_force() const {
     if (reason_ || failure_) {
         return "the answer has ended";
     }
-    if (params_.reasoning.forced.empty()) {
-        return "this completion has no reasoning that could be ended";
-    }
-    if (!reasoning.inside() && n_generated() > 0) {
-        return "the answer is not inside its reasoning";
-    }
-    return params_.n_predict == 0 ? "the completion generates nothing" : nullptr;
+    return params_.n_predict == 0 || !params_.labels.empty() ? "the completion generates no text" : nullptr;
 }
 
-void generation::end_reasoning(force_settled settled, renderer & render) {
-    if (const char * why = why_no_end()) {
+void generation::inject(std::shared_ptr<const llama_tokens> text, force_settled settled, renderer & render) {
+    if (const char * why = why_no_force()) {
         settled({force_outcome::refused, -1, 0, why});
         return;
     }
-    reasoning_budget & reasoning = sampler_.reasoning();
-    reasoning.ask();
-    if (!reasoning.inside()) {
-        settled({force_outcome::armed, -1, 0, {}});
-    }
-    waiting_.push_back(std::move(settled));
-    end_if_due(&render);
+    waiting_texts_.push_back({std::move(text), std::move(settled), sampler_.reasoning().wants_end()});
+    force_due(render);
 }
 
-bool generation::set_reasoning_budget(int32_t tokens, renderer & render) {
-    if (params_.reasoning.forced.empty()) {
-        return false;
+// Puts in what waited for the tokens that were added last: text in the order in which it came, then an end of the
+// reasoning, which may be due because of that text.
+void generation::force_due(renderer & render) {
+    note_natural_end();
+    while (text_due()) {
+        if (waiting_texts_.front().behind_end) {
+            end_if_due(&render);
+        }
+        if (!reason_) {
+            put_next_text(render);
+        }
     }
-    sampler_.reasoning().set_limit(tokens);
-    end_if_due(&render);
-    return true;
+    if (sampler_.reasoning().wants_end()) {
+        end_if_due(&render);
+    }
 }
 
-void generation::end_if_due(renderer * render) {
-    reasoning_budget & reasoning = sampler_.reasoning();
-    if (reason_ || params_.reasoning.forced.empty() || !reasoning.due(hold_.complete())) {
-        return;
-    }
-    const reasoning_params & texts = params_.reasoning;
-    if (!force(texts.forced, render) && !(texts.forced_bare != texts.forced && force(texts.forced_bare, render))) {
-        // A budget tries again after the next token; who asked gets an answer.
-        reasoning.withdraw();
-        refuse_end("the grammar of this completion does not allow its reasoning to end here");
+bool generation::text_due() const {
+    return !reason_ && !waiting_texts_.empty() &&
+           (hold_.complete() || waiting_texts_.front().n_waited >= reasoning_budget::n_wait_max);
+}
+
+void generation::put_next_text(renderer & render) {
+    const waiting_text next = std::move(waiting_texts_.front());
+    waiting_texts_.erase(waiting_texts_.begin());
+    if (const int32_t n_room_left = n_room(); static_cast<int64_t>(next.tokens->size()) > n_room_left) {
+        next.settled({force_outcome::refused, -1, 0,
+                      "the text has " + std::to_string(next.tokens->size()) + " tokens, and the answer has room for " +
+                          std::to_string(std::max(n_room_left, 0)) + " more"});
+    } else if (force(*next.tokens, next.settled, &render)) {
+        note_natural_end();
+    } else {
+        next.settled({force_outcome::refused, -1, 0, "the grammar of this completion does not allow the text here"});
     }
 }
 
@@ -70,9 +76,9 @@ int32_t generation::n_room() const {
     return params_.n_predict < 0 ? in_context : std::min(in_context, params_.n_predict - n_generated());
 }
 
-// False, with nothing changed, when the grammar does not allow the text. A limit cuts it, as it would if the model had
-// said it token by token.
-bool generation::force(const llama_tokens & text, renderer * render) {
+// False, with nothing changed and nobody told, when the grammar does not allow the text. A limit cuts it, as it would
+// if the model had said it token by token.
+bool generation::force(const llama_tokens & text, const force_settled & settled, renderer * render) {
     const int32_t n = std::min(n_room(), static_cast<int32_t>(text.size()));
     if (n <= 0 || !sampler_.force(text)) {
         return false;
@@ -82,7 +88,7 @@ bool generation::force(const llama_tokens & text, renderer * render) {
     if (sampled_any_) {
         release(pieces, *render);
     }
-    settle({force_outcome::applied, n_generated(), n, {}});
+    settled({force_outcome::applied, n_generated(), n, {}});
     pieces.clear();
     for (int32_t i = 0; i < n; ++i) {
         tokens_.push_back(text[static_cast<size_t>(i)]);
@@ -103,20 +109,16 @@ bool generation::force(const llama_tokens & text, renderer * render) {
     if (sampled_any_) {
         release(pieces, *render);
     } else {
-        early_ = std::move(pieces);
+        early_.insert(early_.end(), std::make_move_iterator(pieces.begin()), std::make_move_iterator(pieces.end()));
     }
     return true;
 }
 
-void generation::settle(const force_result & result) {
-    for (const force_settled & settled : std::exchange(waiting_, {})) {
-        settled(result);
-    }
-}
-
-void generation::refuse_end(std::string message) {
-    if (!waiting_.empty()) {
-        settle({force_outcome::refused, -1, 0, std::move(message)});
+// Whoever still waits hears that nothing comes of it.
+void generation::refuse_forces(const std::string & message) {
+    refuse_end(message);
+    for (const waiting_text & each : std::exchange(waiting_texts_, {})) {
+        each.settled({force_outcome::refused, -1, 0, message});
     }
 }
 

@@ -44,6 +44,10 @@ void generation::tell_progress(renderer & render) {
 void generation::note(control_note && note, renderer & render) {
     piece marked;
     marked.control = std::make_unique<control_note>(std::move(note));
+    if (!sampled_any_ && !early_.empty()) {
+        early_.push_back(std::move(marked));  // its place is behind what was forced before it
+        return;
+    }
     if (!started_) {
         early_notes_.push_back(std::move(marked));
         return;
@@ -78,7 +82,7 @@ void generation::release(std::vector<piece> & pieces, renderer & render) {
 
 void generation::finish(finish_reason reason, renderer & render) {
     reason_ = reason;
-    refuse_end("the answer has ended");
+    refuse_forces("the answer has ended");
     release(early_notes_, render);
     release(early_, render);
     flush(render);
@@ -95,7 +99,7 @@ void generation::finish(finish_reason reason, renderer & render) {
 
 void generation::fail(error reason, renderer & render) {
     failure_ = reason;
-    refuse_end("the completion has failed");
+    refuse_forces("the completion has failed");
     if (started_) {
         flush(render);
     }

@@ -10,10 +10,6 @@ namespace {
 
 constexpr int32_t block = 64;
 
-bool before(const llama_token_data & a, const llama_token_data & b) {
-    return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
-}
-
 // Whether any of the block's values exceeds the threshold; written so that compilers vectorise it.
 bool any_above(const float * values, float threshold) {
     int found = 0;
@@ -37,7 +33,7 @@ void select_top_k(const float * row, int32_t n_vocab, int32_t k, std::vector<lla
     bool full = false;
 
     const auto shrink = [&] {
-        std::nth_element(out.begin(), out.begin() + static_cast<std::ptrdiff_t>(wanted) - 1, out.end(), before);
+        std::nth_element(out.begin(), out.begin() + static_cast<std::ptrdiff_t>(wanted) - 1, out.end(), larger);
         out.resize(wanted);
         threshold = out.back().logit;
         full = true;
@@ -67,7 +63,7 @@ void select_top_k(const float * row, int32_t n_vocab, int32_t k, std::vector<lla
     if (out.size() > wanted) {
         shrink();
     }
-    std::sort(out.begin(), out.end(), before);
+    std::sort(out.begin(), out.end(), larger);
 }
 
 llama_token select_greedy(const float * row, int32_t n_vocab) {

@@ -91,6 +91,7 @@ struct prepared_request {
 struct prompt_limits {
     int32_t n_ctx_slot = 0;  // n_ctx of a slot
     int32_t n_slots = 1;
+    int32_t reasoning_budget_soft = 0;  // of requests that do not say
 };
 
 // body: the raw JSON of POST /v1/chat/completions, /v1/responses or /v1/messages, as the dialect says. Throws error:

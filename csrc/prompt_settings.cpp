@@ -67,6 +67,9 @@ void take_settings(const model & model, generation_request & request, const prom
     params.timings_per_token = streams && request.timings_per_token;
     params.return_progress = streams && request.return_progress;
     params.stop = std::move(request.stop);
+    if (request.reasoning.soft < 0) {
+        request.reasoning.soft = limits.reasoning_budget_soft;
+    }
 }
 
 std::string use_constraint(const generation_request & request, common_params_sampling & sampling) {

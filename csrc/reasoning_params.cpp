@@ -15,29 +15,12 @@ llama_tokens tokenize_tag(const model & model, const std::string & tag, const ch
     return tag.empty() ? llama_tokens() : tokenize(model.vocab(), tag, false, true, field);
 }
 
-bool ends_generation(const model & model, const llama_tokens & tokens) {
-    return std::any_of(tokens.begin(), tokens.end(),
-                       [&](llama_token token) { return llama_vocab_is_eog(model.vocab(), token); });
-}
-
 // A token that stands for a tag, and which no text is cut into.
 bool has_control_token(const model & model, const llama_tokens & tokens) {
     return std::any_of(tokens.begin(), tokens.end(), [&](llama_token token) {
         return (llama_vocab_get_attr(model.vocab(), token) &
                 (LLAMA_TOKEN_ATTR_CONTROL | LLAMA_TOKEN_ATTR_USER_DEFINED)) != 0;
     });
-}
-
-llama_tokens tokenize_message(const model & model, const std::string & message) {
-    static constexpr const char * field = "reasoning_budget_message";
-    if (message.empty()) {
-        return {};
-    }
-    llama_tokens tokens = tokenize(model.vocab(), message, false, false, field);  // never a control token
-    if (ends_generation(model, tokens)) {
-        throw bad_request("'reasoning_budget_message' contains an end-of-generation token", field);
-    }
-    return tokens;
 }
 
 bool contains_any(const llama_tokens & tokens, const std::vector<llama_tokens> & sequences) {
@@ -57,6 +40,7 @@ reasoning_params make_reasoning_params(const model & model, const reasoning_tags
                                        const reasoning_wishes & wishes) {
     reasoning_params params;
     params.budget = wishes.budget;
+    params.soft = std::max(wishes.soft, 0);
     const llama_tokens start = tokenize_tag(model, tags.start, "reasoning_budget_start_tag");
     if (!start.empty()) {
         params.start.push_back(start);
@@ -75,9 +59,11 @@ reasoning_params make_reasoning_params(const model & model, const reasoning_tags
         return params;
     }
     params.open = tags.open;
-    const llama_tokens message = tokenize_message(model, wishes.message);
+    const llama_tokens message = wishes.message.empty()
+                                     ? llama_tokens()
+                                     : tokenize_answer(model.vocab(), wishes.message, "reasoning_budget_message");
     const llama_tokens & end = params.end.front();
-    if (ends_generation(model, end)) {
+    if (ends_generation(model.vocab(), end)) {
         if (tags.from_client) {
             throw bad_request("'reasoning_budget_end_tags' begins with a tag that ends the generation",
                               "reasoning_budget_end_tags");
@@ -92,7 +78,7 @@ reasoning_params make_reasoning_params(const model & model, const reasoning_tags
         const std::string text = (broken ? "" : style.before_end) + style.end + style.after_end;
         const llama_tokens tokens = tokenize_tag(model, text, "");
         // Some vocabularies have tokens in which a part of the tag and the white space are one.
-        if (contains_any(tokens, params.end) && !ends_generation(model, tokens)) {
+        if (contains_any(tokens, params.end) && !ends_generation(model.vocab(), tokens)) {
             params.forced = joined(message, tokens);
         }
     }

@@ -23,6 +23,7 @@ struct reasoning_tags {
 struct reasoning_wishes {
     int32_t budget = -1;  // tokens inside blocks, over the whole answer; -1 = no limit
     std::string message;  // put before the end tag of a forced end; never becomes a control token
+    int32_t soft = -1;    // of the budget, its last tokens, in which the end is sought; -1 = as the server was started
 };
 
 struct reasoning_params {
@@ -34,6 +35,7 @@ struct reasoning_params {
     std::vector<std::string> end_text;
     bool open = false;
     int32_t budget = -1;
+    int32_t soft = 0;
     // The message and the end tag: as the template writes the tag, with white space around it, and the bare tag, for
     // grammars that allow no more. Empty when the tag would end the answer too.
     llama_tokens forced;

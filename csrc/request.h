@@ -32,6 +32,7 @@ struct request_limits {
     static constexpr size_t n_reasoning_tags = 16;
     static constexpr size_t reasoning_tag_bytes = 256;
     static constexpr size_t reasoning_message_bytes = 1 << 16;
+    static constexpr size_t injected_bytes = 1 << 16;
     static constexpr int n_logprobs = 20;  // alternatives of a token in OpenAI's dialects
     static constexpr int n_probs = 128;    // in llama-server's
 };

@@ -77,6 +77,7 @@ constexpr plain_field plain_fields[] = {
     {"ignore_eos", plain_field::boolean, 0, 1, SET(r.sampling.ignore_eos = v != 0)},
     {"reasoning_control", plain_field::boolean, 0, 1, SET(r.sampling.reasoning_control = v != 0)},
     {"thinking_budget_tokens", plain_field::integer, -1, int32_max, SET(r.reasoning.budget = static_cast<int32_t>(v))},
+    {"reasoning_budget_soft", plain_field::integer, -1, int32_max, SET(r.reasoning.soft = static_cast<int32_t>(v))},
     {"reasoning_budget_tokens", plain_field::integer, -1, int32_max, SET(r.reasoning.budget = static_cast<int32_t>(v))},
 };
 
@@ -183,7 +184,7 @@ void read_plain_fields(const model & model, const common_json & body, generation
     request.n_keep = params.n_keep;
     request.n_cache_reuse = params.n_cache_reuse;
     request.verbose = params.verbosity > verbosity_of_answers;
-    request.reasoning = {-1, params.sampling.reasoning_budget_message};
+    request.reasoning = {-1, params.sampling.reasoning_budget_message, -1};
 
     for (const plain_field & field : plain_fields) {
         if (const common_json * value = find_field(body, field.name)) {

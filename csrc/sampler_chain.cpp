@@ -114,7 +114,8 @@ int32_t leading_top_k(const common_params_sampling & s) {
         if (type == COMMON_SAMPLER_TYPE_TOP_K) {
             return s.top_k > 0 ? s.top_k : 0;
         }
-        if (!does_nothing(type, s)) {
+        const bool penalises = type == COMMON_SAMPLER_TYPE_PENALTIES || type == COMMON_SAMPLER_TYPE_DRY;
+        if (!penalises && !does_nothing(type, s)) {
             return 0;
         }
     }

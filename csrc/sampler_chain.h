@@ -17,8 +17,9 @@ size_t n_remembered(const common_params_sampling & sampling);
 // Throws error(invalid_request) when the grammar does not parse.
 llama_sampler_ptr make_grammar_sampler(const llama_vocab * vocab, const common_params_sampling & sampling);
 
-// How many candidates may be taken before the chain runs, because top-k is the first of its samplers that does
-// anything; 0 when the chain needs the whole row.
+// How many candidates may be taken before the chain runs, because top-k is the first of its samplers that looks beyond
+// single tokens: what stands before it changes the logits of n_remembered() tokens at most. 0 when the chain needs the
+// whole row.
 int32_t leading_top_k(const common_params_sampling & sampling);
 
 // Whether the chain's choice is the largest logit, whatever the other parameters are.

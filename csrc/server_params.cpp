@@ -44,6 +44,10 @@ const own_flag own_flags[] = {
     {"--max-paused", "PYLLAMA_MAX_PAUSED",
      "completions of one API key that may be paused at the same time (default: all slots but one, at least one)",
      [](server_params & p, double v) { p.max_paused = static_cast<int32_t>(std::min(v, 1e9)); }, 0},
+    {"--reasoning-budget-soft", "PYLLAMA_REASONING_BUDGET_SOFT",
+     "last tokens of a reasoning budget in which thinking is led to its end, preferably at the end of a sentence "
+     "(default: 0, off)",
+     [](server_params & p, double v) { p.reasoning_budget_soft = static_cast<int32_t>(std::min(v, 1e9)); }, 0},
     {"--stream-buffer", "PYLLAMA_STREAM_BUFFER", "bytes of a stream that are kept for its readers (default: 4194304)",
      [](server_params & p, double v) { p.stream_buffer_bytes = static_cast<int64_t>(v); }, 4096},
     {"--stream-retention", "PYLLAMA_STREAM_RETENTION",

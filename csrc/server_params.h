@@ -21,6 +21,7 @@ struct server_params {
     double write_timeout = 60;                      // seconds a client may take nothing of its answer
     double pause_timeout = 300;                     // seconds after which a paused completion goes on
     int32_t max_paused = -1;                        // completions of one API key; -1 = all slots but one
+    int32_t reasoning_budget_soft = 0;              // last tokens of a reasoning budget that seek its end
     int64_t stream_buffer_bytes = 4 * 1024 * 1024;  // ring buffer of one stream
     double stream_retention = 300;                  // seconds that a conversation's stream is kept after its end
     int32_t max_streams = 10'000;                   // conversations whose streams are kept, running ones included

@@ -7,8 +7,9 @@
 #include <string>
 #include <vector>
 
+#include "candidates.h"
+#include "grammar_trigger.h"
 #include "llama-cpp.h"
-#include "logit_row.h"
 #include "prompt.h"
 #include "reasoning_budget.h"
 
@@ -49,9 +50,11 @@ class slot_sampler {
     std::string tag_text(llama_token token) const;
     bool grammar_applies() const;
     bool grammar_allows(llama_token token);
+    std::string text_of(llama_token token) const;
+    void tell_chain(llama_token token);
+    void tell_grammar(llama_token token);
     void accept_in_grammar(llama_token token, bool applied, const llama_tokens * ended);
     void candidates(const float * row, bool whole_row);
-    void apply_biases_to_all(const float * row);
     llama_token choose();
 
     const llama_vocab * vocab_;
@@ -59,10 +62,10 @@ class slot_sampler {
     llama_sampler_ptr chain_;
     llama_sampler_ptr grammar_;
     bool grammar_lazy_ = false;
-    bool greedy_ = false;                   // the chain does nothing but take the largest logit
-    int32_t first_top_k_ = 0;               // > 0: top-k is the first sampler that changes anything
-    std::vector<llama_logit_bias> biases_;  // sorted by token, one each
+    grammar_trigger trigger_;
+    candidate_selector selector_;
     reasoning_budget reasoning_;
+    llama_token end_token_;    // the first of what ends the reasoning; null when it cannot be ended by force
     bool reads_text_ = false;  // of tokens, for tags
     std::vector<llama_token_data> candidates_;
     size_t n_left_ = 0;  // of candidates_, after the chain

@@ -118,4 +118,17 @@ llama_tokens tokenize(const llama_vocab * vocab, std::string_view text, bool add
     return tokens;
 }
 
+llama_tokens tokenize_answer(const llama_vocab * vocab, std::string_view text, const std::string & field) {
+    llama_tokens tokens = tokenize(vocab, text, false, false, field);
+    if (ends_generation(vocab, tokens)) {
+        throw bad_request("'" + field + "' contains an end-of-generation token", field);
+    }
+    return tokens;
+}
+
+bool ends_generation(const llama_vocab * vocab, const llama_tokens & tokens) {
+    return std::any_of(tokens.begin(), tokens.end(),
+                       [&](llama_token token) { return llama_vocab_is_eog(vocab, token); });
+}
+
 }  // namespace pyllama

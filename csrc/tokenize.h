@@ -39,4 +39,11 @@ void with_stack_for(size_t n_unbroken, const std::function<void()> & body);
 llama_tokens tokenize(const llama_vocab * vocab, std::string_view text, bool add_special, bool parse_special,
                       const std::string & field);
 
+// Whether one of the tokens is an end of generation.
+bool ends_generation(const llama_vocab * vocab, const llama_tokens & tokens);
+
+// Tokens of text that becomes a part of an answer: none is a control token, whatever the text says. Throws as
+// tokenize(), and error(invalid_request) when one would end the generation.
+llama_tokens tokenize_answer(const llama_vocab * vocab, std::string_view text, const std::string & field);
+
 }  // namespace pyllama

@@ -54,7 +54,7 @@ def collect(completion_id: str, deltas: Sequence[Delta]) -> Completion:
 
 
 def control_request(action: str, fields: Mapping[str, Any]) -> _llama.ControlRequest:
-    """Return a control as the core takes it. Raises InvalidRequestError and UnsupportedError."""
+    """Return a control as the core takes it. Raises InvalidRequestError."""
     from pyllama._core import _llama
 
     return _llama.ControlRequest(json.dumps({**fields, "action": action}).encode(), in_process=True)

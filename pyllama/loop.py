@@ -153,7 +153,7 @@ class LoopNotifier:
         watch = self.watch()
         post = partial(stream.control, request, self.waker, watch.key)
         try:
-            if request.builds:
+            if request.takes_time:
                 import anyio.to_thread
 
                 ticket = await anyio.to_thread.run_sync(post)

@@ -83,16 +83,21 @@ class Stream(StreamBase):
         ``success`` False.
 
         Args:
-            action: "reasoning_end", "reasoning_budget", "pause", "resume", "stop" or "sampling".
+            action: "reasoning_end", "reasoning_budget", "pause", "resume", "stop", "sampling" or "inject".
             fields: For the budget ``tokens``: a number, ``"+32"`` for more, None for no limit. For sampling
                 what is to change: ``temperature``, ``top_p``, ``max_tokens``, ``stop`` and the like. For all
-                ``choice``, the index of one of several choices; default all.
+                ``choice``, the index of one of several choices; default all. For a pause ``park``: True
+                gives its slot to others. For inject ``text``.
 
         Raises:
             InvalidRequestError: The action is unknown, or a field is wrong.
             EngineBusyError: Too many controls of this request are waiting.
         """
         return parse_control(await self._reader.control(control_request(action, fields)))
+
+    async def inject(self, text: str, **fields: Any) -> ControlResult:
+        """Put text into the answer, as if the model had said it next: ``control("inject")``."""
+        return await self.control("inject", text=text, **fields)
 
     async def aclose(self) -> None:
         """Cancel the request if it still runs, and let go of the stream; idempotent."""

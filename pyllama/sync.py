@@ -273,6 +273,10 @@ class SyncStream(StreamBase):
         finally:
             waker.close()
 
+    def inject(self, text: str, **fields: Any) -> ControlResult:
+        """Put text into the answer before its next token, as Stream.inject does."""
+        return self.control("inject", text=text, **fields)
+
     def close(self) -> None:
         """Cancel the request if it still runs, and let go of the stream; idempotent."""
         self._reader.close()

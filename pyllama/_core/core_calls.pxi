@@ -145,7 +145,7 @@ cdef extern from "control_facade.h" namespace "pyllama" nogil:
     shared_ptr[c_control_request] c_read_control "pyllama::read_control"(
         const string & body, cbool in_process) except +raise_captured
     string c_completion_id "pyllama::completion_id"(const c_control_request & request)
-    cbool c_builds_samplers "pyllama::builds_samplers"(const c_control_request & request)
+    cbool c_takes_time "pyllama::takes_time"(const c_control_request & request)
     shared_ptr[c_control_ticket] c_post_control "pyllama::post_control"(
         c_engine & target, const c_submitted & handle, const c_control_request & request,
         const shared_ptr[c_waker] & wakes, uint64_t key) except +raise_captured

@@ -48,7 +48,7 @@ cdef class Waker:
 
 
 cdef class ControlRequest:
-    """What a control request's JSON asks for. Raises InvalidRequestError and UnsupportedError.
+    """What a control request's JSON asks for. Raises InvalidRequestError.
 
     ``in_process``: no completion is named, and the answer tells of a finished request as well.
     """
@@ -70,9 +70,9 @@ cdef class ControlRequest:
         return _text(c_completion_id(deref(self.handle)))
 
     @property
-    def builds(self) -> bool:
-        """Whether posting it builds samplers, which can take milliseconds."""
-        return c_builds_samplers(deref(self.handle))
+    def takes_time(self) -> bool:
+        """Whether posting it builds samplers or tokenises, which can take milliseconds."""
+        return c_takes_time(deref(self.handle))
 
 
 cdef class ControlTicket:

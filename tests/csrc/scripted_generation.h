@@ -66,9 +66,13 @@ class scripted {
     }
 
     // True while the generation goes on.
-    bool say(llama_token token) {
+    bool say(llama_token token) { return say_likeliest({{token, 1000.0f}}); }
+    // The logits that are not 0.
+    bool say_likeliest(const std::vector<std::pair<llama_token, float>> & logits) {
         row_.assign(static_cast<size_t>(demo_model()->n_vocab()), 0.0f);
-        row_[static_cast<size_t>(token)] = 1000.0f;
+        for (const auto & [token, logit] : logits) {
+            row_[static_cast<size_t>(token)] = logit;
+        }
         running->start(renderer_, 0);
         running->sample(row_.data());
         return running->advance(renderer_);
@@ -83,6 +87,12 @@ class scripted {
 
     void ask() {
         running->end_reasoning([this](const pyllama::force_result & result) { told.push_back(result); }, renderer_);
+    }
+    void inject(const std::string & text) { inject(tokens_of(text)); }
+    void inject(llama_tokens text) {
+        running->inject(
+            std::make_shared<llama_tokens>(std::move(text)),
+            [this](const pyllama::force_result & result) { told.push_back(result); }, renderer_);
     }
     void set_budget(int32_t tokens) { running->set_reasoning_budget(tokens, renderer_); }
 

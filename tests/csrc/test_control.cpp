@@ -377,7 +377,7 @@ TEST(bodies_of_controls) {
     CHECK_EQ(parsed.id, "chatcmpl-1");
     CHECK(parsed.command.action == control_action::pause);
     CHECK_EQ(parsed.choice, 2);
-    const auto refusal = [](const char * body) { return CHECK_THROWS(error, parse_control(body, false)); };
+    const auto refusal = [](const std::string & body) { return CHECK_THROWS(error, parse_control(body, false)); };
     for (const char * body : {R"({"action":"pause"})", R"({"id":"","action":"pause"})", R"({"id":7,"action":"pause"})",
                               R"({"id":null,"action":"nonsense"})", "{}"}) {
         CHECK_EQ(refusal(body), "missing completion id");
@@ -385,7 +385,12 @@ TEST(bodies_of_controls) {
     for (const char * body : {R"({"id":"x"})", R"({"id":"x","action":"nonsense"})", R"({"id":"x","action":3})"}) {
         CHECK_EQ(refusal(body), "unknown control action");
     }
-    CHECK_EQ(refusal(R"({"id":"x","action":"inject","text":"no"})"), "the control action 'inject' is not supported");
+    CHECK_EQ(refusal(R"({"id":"x","action":"inject"})"), "'text' is required");
+    CHECK_EQ(refusal(R"({"id":"x","action":"inject","text":""})"),
+             "'text' must have between 1 and 65536 bytes, but has 0");
+    CHECK(contains(refusal(R"({"id":"x","action":"inject","text":")" + std::string(65537, 'x') + "\"}"), "has 65537"));
+    CHECK_EQ(refusal(R"({"id":"x","action":"inject","text":["no"]})"), "'text' must be a string");
+    CHECK_EQ(refusal(R"({"id":"x","action":"pause","park":1})"), "'park' must be true or false");
     CHECK(contains(refusal(R"({"id":"x","action":"stop","choice":-1})"), "'choice' must be between"));
     CHECK(contains(refusal(R"({"id":"x","action":"stop","choice":"all"})"), "'choice' must be an integer"));
     CHECK(contains(refusal("[]"), "must be a JSON object"));

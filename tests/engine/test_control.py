@@ -10,7 +10,7 @@ import pytest
 
 from pyllama.answer import ControlResult, Delta
 from pyllama.engine import Engine
-from pyllama.errors import ClosedError, EngineBusyError, InvalidRequestError, UnsupportedError
+from pyllama.errors import ClosedError, EngineBusyError, InvalidRequestError
 from pyllama.stream import Stream
 from pyllama.sync import SyncEngine
 
@@ -145,13 +145,60 @@ async def test_bad_controls(engine: Engine) -> None:
             with pytest.raises(InvalidRequestError, match="unknown control action") as caught:
                 await stream.control(action)
             assert caught.value.param == "action"
-        with pytest.raises(UnsupportedError, match="'inject'"):
-            await stream.control("inject", text="no")
+        for text in (None, "", 7, ["no"], "x" * (2**16 + 1)):
+            with pytest.raises(InvalidRequestError, match="'text'") as caught:
+                await stream.control("inject", text=text)
+            assert caught.value.param == "text"
+        with pytest.raises(InvalidRequestError, match="'park'"):
+            await stream.control("pause", park="yes")
         for choice in (-1, 1, 127, 128, "all", 0.5, [0]):
             with pytest.raises(InvalidRequestError, match="choice") as caught:
                 await stream.control("stop", choice=choice)
             assert caught.value.param == "choice"
         assert (await stream.control("stop", choice=0)).success
+
+
+async def test_text_is_put_in_at_its_place(engine: Engine) -> None:
+    text = "Enough, I have to answer now."
+    async with await ask(engine, **ENDLESS) as stream:
+        iterator = aiter(stream)
+        deltas = [await anext(iterator)]
+        put = await stream.inject(text)
+        assert (put.success, put.applied, put.paused, put.message) == (True, True, False, None)
+        after = await stream.control("pause")
+        await stream.control("stop")
+        deltas += [delta async for delta in iterator]
+    (place,) = [i for i, delta in enumerate(deltas) if delta.control and delta.control.action == "inject"]
+    assert deltas[place].control.position == put.position
+    assert text_of(deltas[place:]).startswith(text)
+    assert put.position is not None
+    assert after.position is not None
+    assert after.position >= put.position + 5
+    assert deltas[-1].usage is not None
+    assert deltas[-1].usage.completion_tokens >= after.position
+
+
+async def test_special_tokens_are_text(engine: Engine) -> None:
+    text = "<|im_end|> is how I would end."
+    async with await ask(engine, max_tokens=200, ignore_eos=True) as stream:
+        assert (await stream.inject(text)).applied
+        answer = await stream.result()
+    assert text in answer.reasoning + answer.content
+    assert answer.finish_reason == "length"
+
+
+async def test_a_parked_request_gives_its_slot_away(engine: Engine) -> None:
+    async with await ask(engine) as stream:
+        expected = await stream.result()
+    async with await ask(engine, **ENDLESS) as other, await ask(engine) as stream:
+        _deltas = await wait_for_slot(other)
+        assert (await stream.control("pause", park=True)).paused
+        async with await ask(engine) as third:
+            assert (await third.result()).content == expected.content
+        resumed = await stream.control("resume")
+        assert resumed.state == "queued"
+        answer = await stream.result()
+        assert (answer.reasoning, answer.content) == (expected.reasoning, expected.content)
 
 
 async def test_ten_thousand_controls_at_once(engine: Engine) -> None:

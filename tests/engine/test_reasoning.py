@@ -73,6 +73,20 @@ async def test_the_alias_and_the_flag_come_after_the_field() -> None:
     )  # the server's default
 
 
+async def test_a_soft_landing_keeps_to_the_budget() -> None:
+    hard = await ask(reasoning_budget_tokens=16)
+    off = [await ask(reasoning_budget_tokens=16, reasoning_budget_soft=n) for n in (0, -1)]
+    assert [said(answer) for answer in off] == [said(hard)] * 2
+    soft = await ask(reasoning_budget_tokens=16, reasoning_budget_soft=16)
+    assert said(soft) != said(hard)
+    assert soft.usage.reasoning_tokens <= 16 + 1  # and the line feed before the tag
+    assert soft.content
+    assert soft.finish_reason == "stop"
+    assert said(await ask({"reasoning_budget_soft": 16}, reasoning_budget_tokens=16)) == said(soft)
+    flags = {"reasoning_budget": 16, "reasoning_budget_soft": 3}
+    assert said(await ask(flags, reasoning_budget_soft=16)) == said(soft)
+
+
 async def test_nothing_may_be_thought() -> None:
     for answer in (await ask(reasoning_budget_tokens=0), await ask({"reasoning_budget": 0})):
         assert not answer.reasoning

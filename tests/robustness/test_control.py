@@ -108,6 +108,32 @@ def test_pause_resume_and_stop(server: LiveServer) -> None:
     assert server.metric('pyllama:controls_total{action="stop"}') >= 1
 
 
+def test_text_is_put_in(server: LiveServer) -> None:
+    events = Events(server)
+    put = succeed(server, id=events.id, action="inject", text="Enough, I have to \u20ac answer </think>now.")
+    assert put["state"] in ("prefill", "reasoning", "content")
+    stopped = succeed(server, id=events.id, action="stop")
+    assert stopped["position"] > put["position"] + 5
+    assert control(server, id=events.id, action="inject", text="x") == (200, GONE)
+    chunks = events.rest()
+    places = [i for i, chunk in enumerate(chunks) if "control" in chunk]
+    assert chunks[places[0]]["control"]["action"] == "inject"
+    assert chunks[places[0]]["control"]["position"] == put["position"]
+    deltas = [chunk["choices"][0]["delta"] for chunk in chunks[places[0] : places[1]] if chunk["choices"]]
+    text = "".join(delta.get("reasoning_content") or delta.get("content") or "" for delta in deltas)
+    assert text.startswith("Enough, I have to \u20ac answer")
+    assert server.metric('pyllama:controls_total{action="inject"}') >= 1
+
+
+def test_text_that_does_not_fit_is_refused(server: LiveServer) -> None:
+    events = Events(server, max_tokens=50_000)
+    status, answer = control(server, id=events.id, action="inject", text="\u4e16" * 20_000)
+    value = json.loads(answer)
+    assert (status, value["success"], value["applied"]) == (200, False, False), value
+    assert "has room for" in value["message"]
+    succeed(server, id=events.id, action="stop")
+
+
 def test_unknown_finished_and_foreign_ids_get_the_same_answer(server: LiveServer) -> None:
     ended = Events(server)
     succeed(server, id=ended.id, action="stop")
@@ -184,8 +210,9 @@ def test_other_bad_bodies(server: LiveServer) -> None:
         check_error(status, json.loads(answer))
     status, answer = server.request("POST", CONTROL, b'{"id":"' + b"x" * 2**20 + b'"}')
     check_error(status, json.loads(answer), code=413)
-    status, answer = control(server, id="chatcmpl-1", action="inject", text="no")
-    assert check_error(status, json.loads(answer), code=501) == "the control action 'inject' is not supported"
+    for text in (None, "", 7, ["no"], "x" * (2**16 + 1)):
+        status, answer = control(server, id="chatcmpl-1", action="inject", text=text)
+        check_error(status, json.loads(answer), param="text")
     events = Events(server)
     for choice in (1, -1, 128, "0", 0.5):
         status, answer = control(server, id=events.id, action="stop", choice=choice)

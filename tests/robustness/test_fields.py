@@ -21,7 +21,7 @@ BOOLEANS += ("add_generation_prompt",)
 INTEGERS = (
     "max_tokens max_completion_tokens n_predict t_max_predict_ms id_slot top_k repeat_last_n "
     "dry_allowed_length dry_penalty_last_n mirostat min_keep "
-    "thinking_budget_tokens reasoning_budget_tokens seed n n_probs"
+    "thinking_budget_tokens reasoning_budget_tokens reasoning_budget_soft seed n n_probs"
 ).split()
 NUMBERS = (
     "temperature dynatemp_range dynatemp_exponent top_p min_p typical_p top_n_sigma xtc_probability "

@@ -78,6 +78,7 @@ GENERATING: dict[str, Schema] = {
     "grammar": STRING,
     "json_schema": {"type": "object"},
     "reasoning_budget_tokens": integer(-1),
+    "reasoning_budget_soft": integer(-1),
     "reasoning_budget_message": STRING,
     "reasoning_control": BOOLEAN,
 }
@@ -163,10 +164,14 @@ REQUESTS: dict[str, Schema] = {
     "ControlRequest": record(
         {
             "id": STRING,
-            "action": choice("reasoning_end", "reasoning_budget", "pause", "resume", "stop", "sampling"),
+            "action": choice(
+                "reasoning_end", "reasoning_budget", "pause", "resume", "stop", "sampling", "inject"
+            ),
         },
         {
             "choice": integer(0, 127),
+            "park": BOOLEAN,
+            "text": {"type": "string", "minLength": 1, "maxLength": 65536},
             "tokens": nullable(one_of(integer(-1), {"type": "string", "pattern": r"^\+[0-9]{1,9}$"})),
             **_SAMPLING,
             "max_tokens": integer(-1),

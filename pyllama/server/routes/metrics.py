@@ -81,7 +81,7 @@ _HISTOGRAMS = (
     ("pyllama:prompt_length_tokens", "prompt_length", "Tokens of a request's prompt, with cached ones"),
 )
 
-_CONTROL_ACTIONS = ("reasoning_end", "reasoning_budget", "pause", "resume", "stop", "sampling")
+_CONTROL_ACTIONS = ("reasoning_end", "reasoning_budget", "pause", "resume", "stop", "sampling", "inject")
 
 
 def routes(state: ServerState) -> list[Route]:
