@@ -84,7 +84,7 @@ TEST(the_second_half_of_a_landing_ends_with_a_sentence) {
     it.say(words().stop);
     CHECK(!it.running->reasons());
     CHECK_EQ(it.running->n_budget_used(), 8);
-    CHECK_EQ(it.end().text, "IIII.III.Enough.\n</think>\n\n");
+    CHECK_EQ(it.end().text, "IIII.II.Enough.\n</think>\n\n");
 }
 
 TEST(a_line_s_end_is_one_too) {

@@ -73,18 +73,19 @@ async def test_the_alias_and_the_flag_come_after_the_field() -> None:
     )  # the server's default
 
 
-async def test_a_soft_landing_keeps_to_the_budget() -> None:
-    hard = await ask(reasoning_budget_tokens=16)
-    off = [await ask(reasoning_budget_tokens=16, reasoning_budget_soft=n) for n in (0, -1)]
-    assert [said(answer) for answer in off] == [said(hard)] * 2
-    soft = await ask(reasoning_budget_tokens=16, reasoning_budget_soft=16)
-    assert said(soft) != said(hard)
-    assert soft.usage.reasoning_tokens <= 16 + 1  # and the line feed before the tag
+async def test_a_soft_landing_ends_with_a_sentence() -> None:
+    hard = await ask(reasoning_budget_tokens=40)
+    assert not hard.reasoning.rstrip().endswith(".")
+    for n in (0, -1):
+        assert said(await ask(reasoning_budget_tokens=40, reasoning_budget_soft=n)) == said(hard)
+    soft = await ask(reasoning_budget_tokens=40, reasoning_budget_soft=40)
+    assert soft.reasoning.rstrip().endswith(".")
+    assert 20 < soft.usage.reasoning_tokens < hard.usage.reasoning_tokens
     assert soft.content
     assert soft.finish_reason == "stop"
-    assert said(await ask({"reasoning_budget_soft": 16}, reasoning_budget_tokens=16)) == said(soft)
-    flags = {"reasoning_budget": 16, "reasoning_budget_soft": 3}
-    assert said(await ask(flags, reasoning_budget_soft=16)) == said(soft)
+    assert said(await ask({"reasoning_budget_soft": 40}, reasoning_budget_tokens=40)) == said(soft)
+    flags = {"reasoning_budget": 40, "reasoning_budget_soft": 3}
+    assert said(await ask(flags, reasoning_budget_soft=40)) == said(soft)
 
 
 async def test_nothing_may_be_thought() -> None:

@@ -121,8 +121,9 @@ def test_controls_and_cancel(server: LiveServer) -> None:
         client.create("r2", **ENDLESS)
         first = client.next()
         assert first["type"] == "chat.completion.chunk"
-        for action in ("pause", "resume", "stop"):
-            client.say({"type": "control", "request_id": "r1", "action": action})
+        for action in ("pause", "resume", "inject", "stop"):
+            fields = {"text": "Enough."} if action == "inject" else {}
+            client.say({"type": "control", "request_id": "r1", "action": action, **fields})
             while (answer := client.next())["type"] != "control.result":
                 pass
             assert (answer["request_id"], answer["action"]) == ("r1", action)
