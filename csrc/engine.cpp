@@ -132,7 +132,7 @@ void engine::make_context(const model & source) {
     limits.alternate = decoder_->alternate();
     limits.lora = !source.params().lora_adapters.empty();
     limits.n_last = decoder_->n_checkpoints() > 0 ? behind_last_checkpoint : 0;
-    scheduler_ = std::make_unique<scheduler>(limits);
+    scheduler_ = std::make_unique<scheduler>(limits, params_.step_budget_ms);
 }
 
 void engine::make_slots() {

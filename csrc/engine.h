@@ -231,6 +231,7 @@ class engine {
     // engine_step.cpp: one step
     void decode(const std::vector<chunk> & plan);
     void account(const std::vector<chunk> & plan, generation::clock::duration elapsed);
+    void learn(generation::clock::duration elapsed);
     std::vector<ready_slot> ready_slots(const std::vector<chunk> & plan);
     void sample(const std::vector<ready_slot> & ready);
     void advance(const std::vector<ready_slot> & ready);

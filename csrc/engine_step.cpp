@@ -12,6 +12,9 @@ namespace {
 // Below this many logits a step's sampling is not worth sharing out.
 constexpr int64_t team_worth = 100000;
 
+// Tokens of the chunk whose cost the metrics show.
+constexpr int32_t n_estimated = 64;
+
 uint64_t microseconds(generation::clock::duration duration) {
     return static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(duration).count());
 }
@@ -29,6 +32,20 @@ void engine::decode(const std::vector<chunk> & plan) {
     const std::vector<ready_slot> ready = ready_slots(plan);
     sample(ready);
     advance(ready);
+    learn(generation::clock::now() - begin);
+}
+
+// What the step took, sampling included, is what the next ones are chosen by.
+void engine::learn(generation::clock::duration elapsed) {
+    scheduler_->observe(std::chrono::duration<double, std::milli>(elapsed).count());
+    const step_demand & demand = scheduler_->demand();
+    const step_budget & budget = scheduler_->budget();
+    metrics_.step_decode_ms = budget.cost().decode(std::max(1, demand.n_decoding));
+    metrics_.step_token_ms = budget.cost().prefill(n_estimated, demand.n_cells) / n_estimated;
+    if (demand.n_decoding > 0) {
+        metrics_.step_budget_ms = std::max(0.0, budget.ms(demand));
+        metrics_.step_prompt_tokens = budget.n_tokens(demand);
+    }
 }
 
 void engine::account(const std::vector<chunk> & plan, generation::clock::duration elapsed) {

@@ -28,6 +28,10 @@ std::vector<std::pair<std::string, double>> metrics::snapshot() const {
         {"tokens_max", count(n_tokens_max)},
         {"cache_bytes", count(n_cache_bytes)},
         {"controls_refused", count(n_controls_refused)},
+        {"step_budget_seconds", step_budget_ms.load() / 1e3},
+        {"step_prompt_tokens", count(step_prompt_tokens)},
+        {"step_decode_seconds", step_decode_ms.load() / 1e3},
+        {"step_token_seconds", step_token_ms.load() / 1e3},
     };
     for (size_t i = 0; i < n_control_actions; ++i) {
         values.emplace_back(std::string("controls_") + control_action_names[i], count(n_controls[i]));

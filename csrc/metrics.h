@@ -35,6 +35,12 @@ struct metrics {
     std::atomic<uint64_t> n_controls_refused{0};                        // by the request's state or a limit
     std::atomic<uint64_t> n_tokens_max{0};                              // longest sequence seen
     std::atomic<uint64_t> n_cache_bytes{0};                             // of sequences in host memory
+    // While somebody decodes: the time from one decode step to the next that prompts are cut for, and the tokens of
+    // prompts that fit into it. What a decode step is expected to take, and a token of a prompt on top of it.
+    std::atomic<double> step_budget_ms{0};
+    std::atomic<int32_t> step_prompt_tokens{0};
+    std::atomic<double> step_decode_ms{0};
+    std::atomic<double> step_token_ms{0};
     std::atomic<int64_t> n_running{0};
     std::atomic<int64_t> n_queued{0};
 

@@ -1,31 +1,79 @@
 #include "scheduler.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace pyllama {
 
-int32_t chunk_size(int32_t n) {
-    return n >= 64 ? n / 64 * 64 : n;
+namespace {
+
+int32_t n_tokens_of(const std::vector<chunk> & plan) {
+    int32_t n = 0;
+    for (const chunk & part : plan) {
+        n += part.end - part.begin;
+    }
+    return n;
 }
 
-void scheduler::add_decode(const std::vector<slot *> & decoding, int32_t & budget, std::vector<chunk> & plan) {
-    const size_t fit = std::min(decoding.size(), static_cast<size_t>(budget));
+// Cells that a token of the first prompt is held against. A unified cache is looked through whole.
+double n_cells_of(const std::vector<slot> & slots, const std::vector<slot *> & prefilling, bool own) {
+    if (own) {
+        return prefilling.empty() ? 0 : static_cast<double>(prefilling.front()->cached.size());
+    }
+    size_t n = 0;
+    for (const slot & each : slots) {
+        n += each.cached.size();
+    }
+    return static_cast<double>(n);
+}
+
+}  // namespace
+
+void scheduler::sort_prefilling(std::vector<slot *> & prefilling) {
+    for (const slot * each : prefilling) {
+        const auto id = static_cast<size_t>(each->id);
+        passed_.resize(std::max(passed_.size(), id + 1));
+        if (passed_[id].assigned != each->assigned) {
+            passed_[id] = {each->assigned, 0};
+        }
+    }
+    const auto left = [this](const slot * each) {
+        return each->n_pending() - passed_[static_cast<size_t>(each->id)].n_tokens;
+    };
+    std::sort(prefilling.begin(), prefilling.end(), [&](const slot * a, const slot * b) {
+        return std::make_pair(left(a), a->assigned) < std::make_pair(left(b), b->assigned);
+    });
+}
+
+void scheduler::count_passed(const std::vector<slot *> & prefilling, const std::vector<chunk> & plan,
+                             int32_t n_prompt) {
+    const auto planned = [&](const slot * each) {
+        return std::any_of(plan.begin(), plan.end(), [&](const chunk & part) { return part.target == each; });
+    };
+    for (const slot * each : prefilling) {
+        passed_[static_cast<size_t>(each->id)].n_tokens += planned(each) ? 0 : n_prompt;
+    }
+}
+
+// more: tokens besides one for each slot.
+void scheduler::add_decode(const std::vector<slot *> & decoding, int32_t more, std::vector<chunk> & plan) {
+    const size_t fit = std::min(decoding.size(), static_cast<size_t>(limits_.n_ubatch));
     if (fit == decoding.size()) {
         first_decode_ = 0;
     }
-    budget -= static_cast<int32_t>(fit);
+    more = std::min(more, limits_.n_ubatch - static_cast<int32_t>(fit));
     for (size_t i = 0; i < fit; ++i) {
         slot * target = decoding[(first_decode_ + i) % decoding.size()];
         // Forced text comes with more; it takes what the others' single tokens leave.
-        const int32_t more = std::min(target->n_pending() - 1, budget);
-        budget -= more;
+        const int32_t n_forced = std::min(target->n_pending() - 1, more);
+        more -= n_forced;
         const auto begin = static_cast<int32_t>(target->cached.size());
-        plan.push_back({target, begin, begin + 1 + more, more == target->n_pending() - 1});
+        plan.push_back({target, begin, begin + 1 + n_forced, n_forced == target->n_pending() - 1});
     }
     first_decode_ = fit < decoding.size() ? (first_decode_ + fit) % decoding.size() : 0;
 }
 
-void scheduler::add_prefill(const std::vector<slot *> & prefilling, int32_t & budget, std::vector<chunk> & plan) const {
+void scheduler::add_prefill(const std::vector<slot *> & prefilling, int32_t budget, std::vector<chunk> & plan) const {
     int32_t same = 0;  // where a batch of unequal lengths would be split into passes, all take the first one's
     for (slot * target : prefilling) {
         if (budget <= 0) {
@@ -98,30 +146,38 @@ std::optional<bool> scheduler::keep_one_class(std::vector<slot *> & decoding, st
 std::vector<chunk> scheduler::next(std::vector<slot> & slots) {
     std::vector<slot *> decoding;
     std::vector<slot *> prefilling;
+    int32_t n_waiting = 0;  // for what another one decodes
     for (slot & candidate : slots) {
         switch (candidate.state()) {
             case slot_state::decode: decoding.push_back(&candidate); break;
             case slot_state::prefill: prefilling.push_back(&candidate); break;
+            case slot_state::waiting: ++n_waiting; break;
             case slot_state::idle:
             case slot_state::reserved:
-            case slot_state::waiting:
             case slot_state::paused: break;
         }
     }
-    std::sort(prefilling.begin(), prefilling.end(),
-              [](const slot * a, const slot * b) { return a->assigned < b->assigned; });
+    sort_prefilling(prefilling);
+    demand_ = {static_cast<int32_t>(decoding.size()), static_cast<int32_t>(prefilling.size()) + n_waiting,
+               n_cells_of(slots, prefilling, limits_.alternate)};
+    // Forced text of the only slot that has something to do holds nobody up.
+    const bool alone = decoding.size() + prefilling.size() == 1;
+    const int32_t more = alone ? limits_.n_ubatch : budget_.n_tokens(demand_);
 
     std::vector<chunk> plan;
-    int32_t budget = limits_.n_ubatch;
     const std::optional<bool> oldest_decodes = limits_.lora ? keep_one_class(decoding, prefilling) : std::nullopt;
     const bool decode_now =
         oldest_decodes.value_or(!decoding.empty() && !(limits_.alternate && decoded_last_ && !prefilling.empty()));
     if (decode_now) {
-        add_decode(decoding, budget, plan);
+        add_decode(decoding, more, plan);
     }
+    const auto n_decode = static_cast<int32_t>(plan.size());
+    const int32_t n_forced = n_tokens_of(plan) - n_decode;
     if (!(limits_.alternate && decode_now)) {
-        add_prefill(prefilling, budget, plan);
+        add_prefill(prefilling, std::min(more, limits_.n_ubatch - n_decode) - n_forced, plan);
     }
+    load_ = {n_decode, n_tokens_of(plan) - n_decode, demand_.n_cells};
+    count_passed(prefilling, plan, load_.n_prompt - n_forced);
     decoded_last_ = decode_now;
     if (limits_.lora) {
         ++n_steps_;

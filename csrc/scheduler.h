@@ -1,5 +1,9 @@
 // Chooses the tokens of one step: at most one ubatch, the decoding slots first, with the text that was forced, then
-// prefill chunks in order of assignment. Pure: it reads the slots and changes nothing. Engine thread.
+// prefill chunks, while somebody decodes within the step's budget. Pure: it reads the slots and changes nothing. Engine
+// thread.
+//
+// The prompt with the least left goes first, and each token of others that a prompt is passed by counts as one that it
+// has less. So a prompt waits for those that came later for about as many tokens as it has itself, and no longer.
 //
 // Slots under different LoRA sets cannot share a step. Each step is of the set that was served longest ago: none waits
 // for more steps than there are sets.
@@ -10,6 +14,7 @@
 #include <vector>
 
 #include "slot.h"
+#include "step_budget.h"
 
 namespace pyllama {
 
@@ -32,25 +37,42 @@ struct chunk {
 
 class scheduler {
   public:
-    explicit scheduler(schedule_limits limits) : limits_(limits) {}
+    explicit scheduler(schedule_limits limits, double budget_ms = -1)
+        : limits_(limits), budget_({budget_ms, limits.n_ubatch, limits.alternate}) {}
 
     // Empty when no slot has anything to do.
     std::vector<chunk> next(std::vector<slot> & slots);
 
+    // The step that next() chose last took `ms`.
+    void observe(double ms) { budget_.observe(load_, ms); }
+
+    // What that step was chosen for, and the budget that it was chosen by.
+    const step_demand & demand() const { return demand_; }
+    const step_budget & budget() const { return budget_; }
+
   private:
     uint64_t last_served(const std::vector<slot *> & among, const lora_set & set) const;
     std::optional<bool> keep_one_class(std::vector<slot *> & decoding, std::vector<slot *> & prefilling);
-    void add_decode(const std::vector<slot *> & decoding, int32_t & budget, std::vector<chunk> & plan);
-    void add_prefill(const std::vector<slot *> & prefilling, int32_t & budget, std::vector<chunk> & plan) const;
+    void sort_prefilling(std::vector<slot *> & prefilling);
+    void count_passed(const std::vector<slot *> & prefilling, const std::vector<chunk> & plan, int32_t n_prompt);
+    void add_decode(const std::vector<slot *> & decoding, int32_t more, std::vector<chunk> & plan);
+    void add_prefill(const std::vector<slot *> & prefilling, int32_t budget, std::vector<chunk> & plan) const;
+
+    // Of the prompt that is, or was last, in a slot.
+    struct passed {
+        uint64_t assigned = 0;
+        int64_t n_tokens = 0;  // of other prompts that were chosen instead of it
+    };
 
     schedule_limits limits_;
+    step_budget budget_;
+    step_demand demand_;
+    step_load load_;
+    std::vector<passed> passed_;  // by slot
     bool decoded_last_ = false;
     std::vector<uint64_t> served_;  // with LoRA: by slot, the step that it was last part of
     uint64_t n_steps_ = 0;
     size_t first_decode_ = 0;  // rotates when there are more decoding slots than fit into a step
 };
-
-// The largest size from a small set that is at most n: few sizes, so that compute graphs are reused.
-int32_t chunk_size(int32_t n);
 
 }  // namespace pyllama

@@ -30,6 +30,12 @@ const own_flag own_flags[] = {
      [](server_params & p, double v) { p.share_prefixes = v != 0; }, 0},
     {"--max-queue", "PYLLAMA_MAX_QUEUE", "requests that may wait for a slot before new ones get 429 (default: 512)",
      [](server_params & p, double v) { p.max_queue = static_cast<int32_t>(v); }, 0},
+    {"--step-budget-ms", "PYLLAMA_STEP_BUDGET_MS",
+     "milliseconds that a step may take while somebody decodes, so that a long prompt holds no answer up: its chunks "
+     "are "
+     "cut for it. 0: five times what a decode step takes, more when several prompts wait; -1: whole ubatches (default: "
+     "0)",
+     [](server_params & p, double v) { p.step_budget_ms = v; }, -1},
     {"--max-body-bytes", "PYLLAMA_MAX_BODY_BYTES", "largest request body in bytes (default: 33554432)",
      [](server_params & p, double v) { p.max_body_bytes = static_cast<int64_t>(v); }, 1},
     {"--shutdown-timeout", "PYLLAMA_SHUTDOWN_TIMEOUT",

@@ -63,6 +63,7 @@ server_params engine_params(int n_slots, int n_ctx, bool unified) {
     params.common.n_ubatch = 128;
     params.common.kv_unified = unified;
     params.common.cache_ram_mib = 0;  // what is computed is what the slots do
+    params.step_budget_ms = -1;       // and how many steps that takes does not depend on the machine
     params.common.cpuparams.n_threads = 1;
     params.common.cpuparams_batch.n_threads = 1;
     return params;

@@ -62,6 +62,18 @@ _COUNTERS: tuple[tuple[str, str | None, str], ...] = (
 )
 
 _GAUGES = (
+    (
+        "pyllama:step_budget_seconds",
+        "step_budget_seconds",
+        "Time from one decode step to the next that prompts are cut for",
+    ),
+    ("pyllama:step_prompt_tokens", "step_prompt_tokens", "Tokens of prompts in a step beside decodes"),
+    ("pyllama:step_decode_seconds", "step_decode_seconds", "Expected time of a decode step"),
+    (
+        "pyllama:step_token_seconds",
+        "step_token_seconds",
+        "Expected time that a token of a prompt adds to a step",
+    ),
     ("pyllama:sessions_live", "sessions_live", "Conversations whose stream goes on"),
     ("pyllama:sessions_kept", "sessions_kept", "Conversations whose stream has ended and can be read again"),
     ("pyllama:session_readers", "session_readers", "Readers of conversations' streams"),

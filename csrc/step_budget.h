@@ -1,0 +1,57 @@
+// How many tokens of prompts the next step takes while somebody decodes, so that the step, or the decode step and the
+// prefill step that take turns, stays within a time. Engine thread.
+//
+// Without a time of its own the budget follows from what a decode step takes: to each prompt that is being decoded
+// belong four times that. Alone, a prompt then has four fifths of the time, and is done in 1.25 of what it would
+// take with nobody decoding. With several the budget grows, up to a whole ubatch: who waits for a first token is then
+// more than who waits for the next one, and decode steps of few slots are the dearer way to make tokens.
+#pragma once
+
+#include <cstdint>
+
+#include "step_cost.h"
+
+namespace pyllama {
+
+struct budget_limits {
+    static constexpr double automatic = 0;
+
+    double ms = automatic;  // below 0: no budget
+    int32_t n_ubatch = 512;
+    bool alternate = false;  // see schedule_limits
+};
+
+// Who has something to do in the next step.
+struct step_demand {
+    int32_t n_decoding = 0;    // slots
+    int32_t n_prefilling = 0;  // slots, with those that wait for a prefix that another one decodes
+    double n_cells = 0;        // that a token of the first prompt is held against
+};
+
+class step_budget {
+  public:
+    explicit step_budget(budget_limits limits) : limits_(limits) {}
+
+    // Tokens that the step may have besides one for each decoding slot: all of the ubatch when nobody decodes. Never
+    // less than the smallest chunk, or no prompt would get ahead under a budget below a decode step's time.
+    int32_t n_tokens(const step_demand & demand) const;
+
+    // The milliseconds that this is made from: from one decode step to the next.
+    double ms(const step_demand & demand) const;
+
+    void observe(const step_load & load, double ms) { cost_.observe(load, ms); }
+    const step_cost & cost() const { return cost_; }
+
+  private:
+    // What the decode step takes, and where the prefill step is another one, what that takes besides its tokens.
+    double overhead(const step_demand & demand) const;
+
+    budget_limits limits_;
+    step_cost cost_;
+};
+
+// The largest size from a small set that is at most n, and n itself when it is small: few sizes, so that compute graphs
+// are reused.
+int32_t chunk_size(int32_t n);
+
+}  // namespace pyllama

@@ -1,0 +1,57 @@
+#include "step_cost.h"
+
+#include <algorithm>
+
+namespace pyllama {
+
+namespace {
+
+// Units in which both features of a usual step are of about the same size.
+constexpr double unit_slots = 4;
+constexpr double unit_tokens = 64;
+constexpr double unit_cells = 4096;
+
+// Share of the way to a measurement that the estimate goes, and what a slow one counts for at most: with these a
+// single step that stalled raises the estimate by an eighth.
+constexpr double rate_up = 0.25;
+constexpr double rate_down = 0.5;
+constexpr double most_error = 0.5;    // of the estimate
+constexpr double least_error = 0.01;  // ms: an estimate of nothing grows again
+
+}  // namespace
+
+void step_cost::line::observe(const features & x, double ms) {
+    const double error = std::min(ms - at(x), std::max(most_error * at(x), least_error));
+    const double step =
+        (!seen ? ms : (error < 0 ? rate_down : rate_up) * error) / (x.first * x.first + x.second * x.second);
+    first = std::max(0.0, first + step * x.first);
+    second = std::max(0.0, second + step * x.second);
+    seen = true;
+}
+
+step_cost::features step_cost::of_decode(int32_t n_slots) {
+    return {1, n_slots / unit_slots};
+}
+
+step_cost::features step_cost::of_prefill(int32_t n_tokens, double n_cells) {
+    const double n_units = n_tokens / unit_tokens;
+    return {n_units, n_units * (n_cells + n_tokens / 2.0) / unit_cells};
+}
+
+void step_cost::observe(const step_load & load, double ms) {
+    if (load.n_prompt > 0) {
+        prefill_.observe(of_prefill(load.n_prompt, load.n_cells), std::max(0.0, ms - decode(load.n_decode)));
+    } else if (load.n_decode > 0) {
+        decode_.observe(of_decode(load.n_decode), ms);
+    }
+}
+
+double step_cost::decode(int32_t n_slots) const {
+    return decode_.at(of_decode(n_slots));
+}
+
+double step_cost::prefill(int32_t n_tokens, double n_cells) const {
+    return prefill_.at(of_prefill(n_tokens, n_cells));
+}
+
+}  // namespace pyllama

@@ -1,0 +1,57 @@
+// How long a step takes, learned from the steps that were run: its decoding slots first, and on top of them the tokens
+// of prompts, which cost more the more cells of the KV cache they are held against. Pure: it knows no clock. Not
+// thread-safe.
+//
+// Each half is a line through the origin of two features, moved a part of the way to each measurement. Decode steps
+// teach the one, steps with prompts the other. So no chunk size has an estimate of its own that would go stale while
+// other sizes are in use.
+#pragma once
+
+#include <cstdint>
+
+namespace pyllama {
+
+// What one step computes.
+struct step_load {
+    int32_t n_decode = 0;  // slots that decode a token
+    int32_t n_prompt = 0;  // all other tokens: of prompts, and of text that was forced
+    double n_cells = 0;    // that each of those is held against, besides their own
+};
+
+class step_cost {
+  public:
+    // Takes a step that took `ms` in. What was slower than expected counts up to a limit, since a step may be held up
+    // by anything; nothing but its work makes a step fast.
+    void observe(const step_load & load, double ms);
+
+    // Milliseconds of a step in which n slots decode; with 0, of the step itself.
+    double decode(int32_t n_slots) const;
+
+    // Milliseconds that n tokens of a prompt behind n_cells others add to a step.
+    double prefill(int32_t n_tokens, double n_cells) const;
+
+    // Whether steps of both kinds were seen.
+    bool known() const { return decode_.seen && prefill_.seen; }
+
+  private:
+    struct features {
+        double first;
+        double second;
+    };
+    struct line {
+        double first = 0;
+        double second = 0;
+        bool seen = false;
+
+        double at(const features & x) const { return first * x.first + second * x.second; }
+        void observe(const features & x, double ms);
+    };
+
+    static features of_decode(int32_t n_slots);
+    static features of_prefill(int32_t n_tokens, double n_cells);
+
+    line decode_;
+    line prefill_;
+};
+
+}  // namespace pyllama

@@ -1,0 +1,208 @@
+#include "scheduler.h"
+
+#include <algorithm>
+
+#include "check.h"
+#include "engine_fixture.h"
+
+using namespace pyllama;
+using namespace pyllama_test;
+
+namespace {
+
+// Below any decode step: chunks of the smallest size while somebody decodes.
+constexpr double tight = 0.001;
+
+// Slots without an engine: what is planned counts as decoded, and a slot that reaches its last token generates one.
+class board {
+  public:
+    board(size_t n_slots, schedule_limits limits, double budget_ms) : plans(limits, budget_ms), slots(n_slots) {
+        for (size_t i = 0; i < n_slots; ++i) {
+            slots[i].id = static_cast<int32_t>(i);
+        }
+        row_.assign(static_cast<size_t>(demo_model()->n_vocab()), 0.0f);
+        row_[1000] = 1000.0f;
+    }
+    ~board() {
+        for (slot & each : slots) {
+            if (each.running) {
+                each.running->finish(finish_reason::cancelled, renderer_);
+            }
+        }
+        renderer_.close();
+    }
+
+    // A prompt of n tokens takes the slot.
+    void put(size_t id, size_t n_tokens) {
+        slot & target = slots[id];
+        if (target.running) {
+            target.running->finish(finish_reason::cancelled, renderer_);
+        }
+        target.cached.keep(0);
+        target.running = std::make_unique<generation>(
+            demo_model(), request(std::vector<llama_token>(n_tokens, 100), 100000), stream_limits{}, 100000);
+        target.running->start(renderer_, 0);
+        target.assigned = ++clock_;
+    }
+
+    // A slot that decodes.
+    void put_decoding(size_t id) {
+        put(id, 1);
+        take({{&slots[id], 0, 1, true}});
+    }
+
+    std::vector<chunk> step(double ms = 1) {
+        const std::vector<chunk> plan = plans.next(slots);
+        take(plan);
+        plans.observe(ms);
+        return plan;
+    }
+
+    // Of a slot in a plan.
+    int32_t n_tokens(const std::vector<chunk> & plan, size_t id) const {
+        int32_t n = 0;
+        for (const chunk & part : plan) {
+            n += part.target == &slots[id] ? part.end - part.begin : 0;
+        }
+        return n;
+    }
+
+    bool prefilling(size_t id) const { return slots[id].state() == slot_state::prefill; }
+
+    scheduler plans;
+    std::vector<slot> slots;
+
+  private:
+    void take(const std::vector<chunk> & plan) {
+        for (const chunk & part : plan) {
+            slot & target = *part.target;
+            const auto & tokens = target.running->tokens();
+            target.cached.append(tokens.begin() + part.begin, tokens.begin() + part.end);
+            if (part.wants_logits) {
+                target.running->sample(row_.data());
+                target.running->advance(renderer_);
+            }
+        }
+    }
+
+    renderer renderer_;
+    std::vector<float> row_;
+    uint64_t clock_ = 0;
+};
+
+schedule_limits ubatch(int32_t n, bool alternate = false) {
+    schedule_limits limits;
+    limits.n_ubatch = n;
+    limits.alternate = alternate;
+    return limits;
+}
+
+}  // namespace
+
+TEST(beside_slots_that_decode_a_prompt_comes_in_chunks) {
+    board each(3, ubatch(128), tight);
+    each.put_decoding(0);
+    each.put_decoding(1);
+    each.step();
+    each.put(2, 100);
+    for (const int32_t n : {64, 16, 16, 4}) {  // at first nothing is known of prompts
+        const auto plan = each.step();
+        CHECK_EQ(each.n_tokens(plan, 0), 1);
+        CHECK_EQ(each.n_tokens(plan, 1), 1);
+        CHECK_EQ(each.n_tokens(plan, 2), n);
+    }
+    CHECK_EQ(each.n_tokens(each.step(), 2), 1);
+}
+
+TEST(where_they_take_turns_the_prefill_step_is_cut_as_well) {
+    board each(2, ubatch(128, true), tight);
+    each.put_decoding(0);
+    each.step();
+    each.put(1, 100);
+    CHECK_EQ(each.n_tokens(each.step(), 1), 64);  // after a decode step; nothing is known of prompts
+    for (int i = 0; i < 3; ++i) {
+        const auto decode = each.step();
+        CHECK_EQ(each.n_tokens(decode, 0), 1);
+        CHECK_EQ(each.n_tokens(decode, 1), 0);
+        const auto prefill = each.step();
+        CHECK_EQ(each.n_tokens(prefill, 0), 0);
+        CHECK_EQ(each.n_tokens(prefill, 1), i < 2 ? 16 : 4);
+    }
+    CHECK(!each.prefilling(1));
+}
+
+TEST(alone_a_prompt_gets_whole_ubatches) {
+    for (const bool alternate : {false, true}) {
+        board each(2, ubatch(128, alternate), tight);
+        each.put(0, 300);
+        CHECK_EQ(each.n_tokens(each.step(), 0), 128);
+        CHECK_EQ(each.n_tokens(each.step(), 0), 128);
+        CHECK_EQ(each.n_tokens(each.step(), 0), 44);
+    }
+}
+
+TEST(without_a_budget_what_decodes_leaves_the_rest_of_the_ubatch) {
+    board each(2, ubatch(256), -1);
+    each.put_decoding(0);
+    each.put(1, 1000);
+    CHECK_EQ(each.n_tokens(each.step(), 1), 224);
+    CHECK_EQ(each.n_tokens(each.step(), 1), 224);
+}
+
+TEST(chunks_follow_the_time_that_steps_take) {
+    board each(2, ubatch(512), 50);
+    each.put_decoding(0);
+    for (int i = 0; i < 10; ++i) {
+        each.step(10);
+    }
+    each.put(1, 20000);
+    for (int i = 0; i < 50; ++i) {
+        const int32_t n = static_cast<int32_t>(each.plans.next(each.slots).back().end - each.slots[1].cached.size());
+        each.step(10 + 0.25 * n);
+    }
+    CHECK_EQ(each.n_tokens(each.step(10), 1), 128);
+}
+
+TEST(the_shorter_prompt_goes_first) {
+    board each(3, ubatch(128), -1);
+    each.put(0, 1000);
+    each.put(1, 100);
+    each.put(2, 20);
+    const auto plan = each.step();
+    CHECK_EQ(each.n_tokens(plan, 2), 20);
+    CHECK_EQ(each.n_tokens(plan, 1), 100);
+    CHECK_EQ(each.n_tokens(plan, 0), 8);
+}
+
+TEST(prompts_of_one_length_go_in_order_of_arrival) {
+    board each(3, ubatch(128), -1);
+    each.put(2, 256);
+    each.put(0, 256);
+    each.put(1, 256);
+    std::vector<size_t> order;
+    for (int n_steps = 0; n_steps < 10; ++n_steps) {
+        each.step();
+        for (const size_t id : {0, 1, 2}) {
+            if (!each.prefilling(id) && std::find(order.begin(), order.end(), id) == order.end()) {
+                order.push_back(id);
+            }
+        }
+    }
+    CHECK(order == (std::vector<size_t>{2, 0, 1}));
+}
+
+TEST(a_long_prompt_is_passed_by_as_many_tokens_as_it_has) {
+    for (const bool alternate : {false, true}) {
+        board each(2, ubatch(64, alternate), -1);
+        each.put(0, 640);
+        int n_steps = 0;
+        for (; each.prefilling(0) && n_steps < 1000; ++n_steps) {
+            if (!each.prefilling(1)) {
+                each.put(1, 64);  // short ones never end
+            }
+            each.step();
+        }
+        CHECK(n_steps > 11);
+        CHECK(n_steps <= 2 * 640 / 64 + 1);
+    }
+}
