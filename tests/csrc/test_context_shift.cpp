@@ -100,6 +100,25 @@ TEST(what_was_moved_is_no_prefix_for_others) {
     CHECK_EQ(target.metrics().n_cached_tokens.load(), 30u);
 }
 
+// The slot's tokens begin like the second prompt, but what they were moved from was another context.
+TEST(a_prompt_like_what_was_moved_is_computed) {
+    for (const int32_t mib : {0, -1}) {
+        server_params params = shifting(1, 256, true);
+        params.common.cache_ram_mib = mib;
+        engine target(demo_model(), params);
+        const auto first = prompt(0, 200);
+        answer(target.submit(keeping(first, 80, 5, 50)));
+        if (mib != 0) {
+            answer(target.submit(request(prompt(1, 200), 5)));  // the first goes to host memory
+        }
+        std::vector<llama_token> moved(first.begin(), first.begin() + 5);
+        moved.insert(moved.end(), first.begin() + 55, first.end());
+        const uint64_t n_cached = target.metrics().n_cached_tokens.load();
+        CHECK_EQ(answer(target.submit(request(moved, 20))), plain_loop(moved, 20, 256));
+        CHECK(target.metrics().n_cached_tokens.load() - n_cached <= 5u);
+    }
+}
+
 TEST(choices_that_share_cells_are_computed_again_instead) {
     server_params params = shifting(2, 512, true);
     params.common.kv_unified_per_slot = 256;

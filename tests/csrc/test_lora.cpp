@@ -103,6 +103,24 @@ TEST(a_prefix_that_was_computed_under_another_set_is_not_reused) {
     CHECK_EQ(target.metrics().n_cached_tokens.load(), 199u);
 }
 
+TEST(host_memory_keeps_a_prompt_of_each_set_apart) {
+    server_params params = engine_params(1, 1024, true);
+    params.common.cache_ram_mib = -1;
+    engine target(adapted(), params);
+    const auto tokens = prompt(0, 150);
+    const auto n_cached = [&] { return target.metrics().n_cached_tokens.load(); };
+    const auto ask_both = [&] {
+        for (const size_t set : {size_t{1}, size_t{2}}) {
+            CHECK_EQ(answer(target.submit(under(sets()[set], tokens))), expected(sets()[set], tokens));
+            answer(target.submit(under(sets()[0], prompt(7, 150))));  // takes the slot
+        }
+    };
+    ask_both();
+    const uint64_t after_first = n_cached();
+    ask_both();
+    CHECK(n_cached() - after_first >= 2 * 149u);
+}
+
 TEST(hot_scales_hold_for_what_is_submitted_later) {
     step_gate gate;
     engine target(adapted(), engine_params(1, 1024, true), gate.decoder());

@@ -108,3 +108,21 @@ TEST(the_cache_keeps_to_its_limit) {
     prompt_cache small(0);
     CHECK(!small.keep(context.context(), filled));
 }
+
+TEST(a_sequence_that_grew_takes_the_place_of_its_beginning) {
+    common_params params = engine_params(1, 2048, true).common;
+    const auto context = decoder(*demo_model(), params);
+    auto tokens = prompt(0, 200);
+    prompt_cache grown(-1);
+    prompt_cache at_once(-1);
+    slot filled;
+    for (size_t begin = 0; begin < tokens.size(); begin += 100) {
+        CHECK_EQ(llama_decode(context.context(), llama_batch_get_one(tokens.data() + begin, 100)), 0);
+        filled.cached.append(tokens.begin() + static_cast<std::ptrdiff_t>(begin),
+                             tokens.begin() + static_cast<std::ptrdiff_t>(begin) + 100);
+        CHECK(grown.keep(context.context(), filled));
+    }
+    CHECK(at_once.keep(context.context(), filled));
+    CHECK_EQ(grown.size(), 1u);
+    CHECK_EQ(grown.n_bytes(), at_once.n_bytes());
+}

@@ -98,6 +98,11 @@ std::vector<uint8_t> without_proof(const std::vector<uint8_t> & file, const slot
     return {file.begin(), file.begin() + static_cast<std::ptrdiff_t>(contents.state_begin + contents.state_size)};
 }
 
+std::vector<uint8_t> state_in(const std::vector<uint8_t> & file, const slot_file_contents & contents) {
+    const auto begin = file.begin() + static_cast<std::ptrdiff_t>(contents.state_begin);
+    return {begin, begin + static_cast<std::ptrdiff_t>(contents.state_size)};
+}
+
 slot_file_limits limits_of(const engine & target, const server_params &) {
     slot_file_limits limits;
     limits.identity = state_identity(*demo_model());
@@ -151,6 +156,7 @@ TEST(a_flipped_bit_is_found) {
             const slot_file_contents contents = parse_slot_file(flipped, small_limits());
             // Only the list of checkpoints has parts without a checksum, and what is in them has one.
             CHECK(contents.tokens == whole.tokens);
+            CHECK(state_in(flipped, contents) == state_in(file, whole));
             CHECK(contents.checkpoints.size() <= 2);
             for (const checkpoint & each : contents.checkpoints) {
                 CHECK(each.data == whole.checkpoints[0].data || each.data == whole.checkpoints[1].data);
