@@ -2,20 +2,20 @@
 
 #include <algorithm>
 #include <chrono>
+#include <ctime>
 #include <iterator>
 #include <string_view>
 #include <utility>
 
 #include "chat-peg-parser.h"
 #include "random_id.h"
-#include "text_field.h"
 
 namespace pyllama {
 
 namespace {
 
 // Share of the time that parsing may take, for all streams together.
-constexpr double parse_share = 0.05;
+constexpr double parse_share = 0.02;
 // Text after a failed parse until the answer counts as plain: some parsers want to see a little more.
 constexpr size_t patience_bytes = 256;
 // llama-common's JSON parser recurses once or more per bracket; no tool wants this many.
@@ -54,9 +54,16 @@ double chat_parser::steady_ms() {
     return duration<double, std::milli>(steady_clock::now().time_since_epoch()).count();
 }
 
+double chat_parser::thread_ms() {
+    timespec spent{};
+    return clock_gettime(CLOCK_THREAD_CPUTIME_ID, &spent) == 0
+               ? static_cast<double>(spent.tv_sec) * 1e3 + static_cast<double>(spent.tv_nsec) / 1e6
+               : steady_ms();
+}
+
 chat_parser::chat_parser(const common_chat_session & session, const llama_vocab * vocab,
-                         const chat_parser_options & options, clock now)
-    : plain_(options.plain), incremental_(options.incremental), now_(std::move(now)) {
+                         const chat_parser_options & options, chat_parser_clocks time)
+    : plain_(options.plain), incremental_(options.incremental), time_(std::move(time)) {
     params_.format = session.format();
     params_.parser = session.parser();
     const std::string prefix = session.generation_prompt() + options.continued;
@@ -67,11 +74,14 @@ chat_parser::chat_parser(const common_chat_session & session, const llama_vocab 
     } else {
         reasoning_end_ = text_delimiters(params_.parser, common_chat_peg_builder::REASONING);
         content_end_ = text_delimiters(params_.parser, common_chat_peg_builder::CONTENT);
+        json_arguments_ = has_json_arguments(params_.parser);
     }
     if (!options.echo) {
         skip_continued(session, options.continued);
     }
-    parsed_at_ = now_();
+    time_.now = time_.now ? time_.now : steady_ms;
+    time_.spent = time_.spent ? time_.spent : thread_ms;
+    parsed_at_ = time_.now();
 }
 
 // The client already has the texts of a continued message.
@@ -159,7 +169,7 @@ double chat_parser::flush_due_ms() const {
     if (plain_) {
         return 0;
     }
-    return std::max(0.0, parsed_at_ + static_cast<double>(n_sharing_) * cost_ms_ / parse_share - now_());
+    return std::max(0.0, parsed_at_ + static_cast<double>(n_sharing_) * cost_ms_ / parse_share - time_.now());
 }
 
 // Adds the new text of an open field to it, up to a delimiter.
@@ -167,6 +177,9 @@ chat_delta chat_parser::follow() {
     chat_delta delta;
     if (open_ == field::none) {
         return delta;
+    }
+    if (open_ == field::arguments) {
+        return follow_arguments();
     }
     const bool reasons = open_ == field::reasoning;
     const field_text found = read_field(input_.text, n_parsed_, reasons ? *reasoning_end_ : *content_end_);
@@ -178,6 +191,43 @@ chat_delta chat_parser::follow() {
         open_ = field::none;
     }
     return delta;
+}
+
+// The same of a string in a call's arguments, up to its quote.
+chat_delta chat_parser::follow_arguments() {
+    chat_delta delta;
+    const field_text found = read_json_string(input_.text, n_parsed_);
+    if (found.end > n_parsed_) {
+        tool_call_delta change;
+        change.index = calls_.size() - 1;
+        change.arguments.assign(input_.text, n_parsed_, found.end - n_parsed_);
+        calls_.back().arguments += change.arguments;
+        delta.tool_calls.push_back(std::move(change));
+        n_parsed_ = n_counted_ = found.end;
+    }
+    if (found.closed) {
+        open_ = field::none;
+    }
+    return delta;
+}
+
+// Whether the text ends inside a string of the last call's arguments, all of which was sent.
+bool chat_parser::in_argument_string(const common_chat_msg & message) {
+    if (!json_arguments_ || message.tool_calls.empty() || message.tool_calls.size() != calls_.size()) {
+        return false;
+    }
+    const std::string & arguments = message.tool_calls.back().arguments;
+    if (arguments != calls_.back().arguments || !ends_with(input_.text, arguments)) {
+        return false;
+    }
+    if (n_tracked_call_ != calls_.size()) {
+        n_tracked_call_ = calls_.size();
+        n_tracked_ = 0;
+        strings_ = {};
+    }
+    strings_.read(std::string_view(arguments).substr(n_tracked_));
+    n_tracked_ = arguments.size();
+    return strings_.in_string();
 }
 
 // The field that is open after a parse which gave `delta` for the text from `begin` on: the one that took all of
@@ -239,7 +289,7 @@ chat_delta chat_parser::parse(bool last, bool complete) {
     }
     open_ = field::none;
     ++n_parses_;
-    const double began = now_();
+    const double began = time_.spent();
     common_chat_msg message;
     bool matched = true;
     try {
@@ -248,16 +298,19 @@ chat_delta chat_parser::parse(bool last, bool complete) {
     } catch (const std::exception &) {
         matched = false;
     }
-    parsed_at_ = now_();
-    cost_ms_ = parsed_at_ - began;
+    parsed_at_ = time_.now();
+    cost_ms_ = time_.spent() - began;
 
     chat_delta delta;
     if (matched) {
         if (!diff(message, last, complete, delta)) {
             return become_plain();
         }
-        open_ = last ? field::none : open_after(delta, std::exchange(n_parsed_, input_.size()));
-        depth_ = open_ == field::none ? depth_ : depth;
+        const size_t begin = std::exchange(n_parsed_, input_.size());
+        if (!last) {
+            open_ = in_argument_string(message) ? field::arguments : open_after(delta, begin);
+        }
+        depth_ = open_ == field::none || open_ == field::arguments ? depth_ : depth;
         n_failed_ = 0;
         return delta;
     }

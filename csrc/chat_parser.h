@@ -1,7 +1,7 @@
 // Turns generated text into typed deltas: reasoning, content, tool calls. The parsing is llama-common's, which
-// parses the whole answer on every call. Two things keep the cost per token flat all the same: while the reasoning or
-// the content goes on, new text is added to it as it is, up to the next delimiter; and otherwise (at the delimiters, in
-// tool calls) it waits until parsing costs no more than a small share of the time that passed. One thread at a time.
+// parses the whole answer on every call. Two things keep the cost per token flat all the same: while the reasoning, the
+// content or a string in a tool call's arguments goes on, new text is added to it as it is, up to the next delimiter;
+// and otherwise it waits until parsing costs no more than a small share of the time that passed. One thread at a time.
 //
 //   parsing --all new text went to one field--> following --a delimiter--> parsing
 //   parsing --the text cannot be what the template's parser expects--> plain (all further text is content)
@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "chat.h"
+#include "text_field.h"
 #include "types.h"
 
 namespace pyllama {
@@ -38,13 +39,17 @@ struct chat_parser_options {
     std::string continued;    // text of the continued message after the session's generation prompt
 };
 
+// Milliseconds; what is not given is the system's.
+struct chat_parser_clocks {
+    std::function<double()> now;    // monotonic
+    std::function<double()> spent;  // by this thread: when others have its core, parsing has not become dearer
+};
+
 class chat_parser {
   public:
-    using clock = std::function<double()>;  // milliseconds, monotonic
-
     // `vocab` may be null (tests).
     chat_parser(const common_chat_session & session, const llama_vocab * vocab, const chat_parser_options & options,
-                clock now = steady_ms);
+                chat_parser_clocks time = {});
 
     // Adds text and gives what can be told from it, which is nothing when parsing is not due.
     chat_delta feed(const std::vector<piece> & batch);
@@ -65,6 +70,7 @@ class chat_parser {
     size_t n_parses() const { return n_parses_; }
 
     static double steady_ms();
+    static double thread_ms();
 
   private:
     struct sent_call {
@@ -72,10 +78,12 @@ class chat_parser {
         std::string arguments;
     };
     using delimiters = std::optional<std::vector<std::string>>;
-    enum class field { none, reasoning, content };
+    enum class field { none, reasoning, content, arguments };
 
     chat_delta parse(bool last, bool complete);
     chat_delta follow();
+    chat_delta follow_arguments();
+    bool in_argument_string(const common_chat_msg & message);
     field open_after(const chat_delta & delta, size_t begin) const;
     bool diff(const common_chat_msg & message, bool last, bool complete, chat_delta & delta);
     void diff_call(const common_chat_msg & message, size_t index, bool last, bool complete, chat_delta & delta);
@@ -103,7 +111,13 @@ class chat_parser {
     delimiters content_end_;
     field open_ = field::none;  // the field that is followed
 
-    clock now_;
+    // Where the arguments of calls are JSON: the last call's, as far as they were looked at.
+    bool json_arguments_ = false;
+    size_t n_tracked_call_ = 0;
+    size_t n_tracked_ = 0;
+    json_string_tracker strings_;
+
+    chat_parser_clocks time_;
     double parsed_at_ = 0;
     double cost_ms_ = 0;  // of the last parse
     size_t n_sharing_ = 1;

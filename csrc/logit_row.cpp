@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 namespace pyllama {
@@ -9,14 +10,40 @@ namespace pyllama {
 namespace {
 
 constexpr int32_t block = 64;
+constexpr int32_t part = 16;  // of a block, looked at one by one
 
-// Whether any of the block's values exceeds the threshold; written so that compilers vectorise it.
+// Whether any of n values exceeds the threshold; written so that compilers vectorise it.
+template <int32_t n>
 bool any_above(const float * values, float threshold) {
     int found = 0;
-    for (int32_t i = 0; i < block; ++i) {
+    for (int32_t i = 0; i < n; ++i) {
         found |= values[i] > threshold ? 1 : 0;
     }
     return found != 0;
+}
+
+// exp(x) for x <= 0 with a relative error below 3e-7, 0 where it is less than the smallest normal number: std::exp is a
+// call for each value, and this is a loop that compilers vectorise. By Cody and Waite: x = n ln 2 + f, and a polynomial
+// for exp(f).
+float exp_of_negative(float x) {
+    constexpr float log2_e = 1.44269504f;
+    constexpr float ln2_high = 0.693359375f;
+    constexpr float ln2_low = -2.12194440e-4f;
+    constexpr float to_integer = 12582912.0f;  // 1.5 * 2^23: adding it rounds
+    const float clamped = x > -87.0f ? x : -87.0f;
+    const float n = (clamped * log2_e + to_integer) - to_integer;
+    const float f = (clamped - n * ln2_high) - n * ln2_low;
+    float p = 1.9875691500e-4f;
+    p = p * f + 1.3981999507e-3f;
+    p = p * f + 8.3334519073e-3f;
+    p = p * f + 4.1665795894e-2f;
+    p = p * f + 1.6666665459e-1f;
+    p = p * f + 5.0000001201e-1f;
+    const float mantissa = p * f * f + f + 1.0f;
+    const int32_t bits = (static_cast<int32_t>(n) + 127) << 23;
+    float scale = 0;
+    std::memcpy(&scale, &bits, sizeof scale);
+    return x > -87.0f ? mantissa * scale : 0.0f;
 }
 
 }  // namespace
@@ -50,11 +77,16 @@ void select_top_k(const float * row, int32_t n_vocab, int32_t k, std::vector<lla
 
     int32_t id = 0;
     for (; id + block <= n_vocab; id += block) {
-        if (full && !any_above(row + id, threshold)) {
+        if (full && !any_above<block>(row + id, threshold)) {
             continue;
         }
-        for (int32_t i = 0; i < block; ++i) {
-            offer(id + i);
+        for (int32_t begin = id; begin < id + block; begin += part) {
+            if (full && !any_above<part>(row + begin, threshold)) {
+                continue;
+            }
+            for (int32_t i = begin; i < begin + part; ++i) {
+                offer(i);
+            }
         }
     }
     for (; id < n_vocab; ++id) {
@@ -77,7 +109,7 @@ llama_token select_greedy(const float * row, int32_t n_vocab) {
         }
     }
     for (; id + block <= n_vocab; id += block) {
-        if (!any_above(row + id, highest)) {
+        if (!any_above<block>(row + id, highest)) {
             continue;
         }
         for (int32_t i = id; i < id + block; ++i) {
@@ -105,8 +137,17 @@ float log_sum_exp(const float * row, int32_t n_vocab) {
         return highest;
     }
     double sum = 0;
-    for (int32_t i = 0; i < n_vocab; ++i) {
-        sum += std::exp(row[i] - highest);
+    for (int32_t begin = 0; begin < n_vocab; begin += block) {
+        const int32_t n = std::min(block, n_vocab - begin);
+        float subtotal = 0;
+        float terms[block];
+        for (int32_t i = 0; i < n; ++i) {
+            terms[i] = exp_of_negative(row[begin + i] - highest);
+        }
+        for (int32_t i = 0; i < n; ++i) {
+            subtotal += terms[i];
+        }
+        sum += subtotal;
     }
     return highest + static_cast<float>(std::log(sum));
 }

@@ -4,11 +4,53 @@
 #include <string_view>
 #include <variant>
 
+#include "chat-peg-parser.h"
 #include "json_text.h"
 
 namespace pyllama {
 
 namespace {
+
+// Whether what `id` reads is any JSON value.
+bool is_json(const common_peg_arena & parser, common_peg_parser_id id) {
+    static const std::string json = "json-value";
+    const auto & node = parser.get(id);
+    if (const auto * rule = std::get_if<common_peg_rule_parser>(&node)) {
+        return rule->name == json || is_json(parser, rule->child);
+    }
+    if (const auto * reference = std::get_if<common_peg_ref_parser>(&node)) {
+        return reference->name == json ||
+               (parser.has_rule(reference->name) && is_json(parser, parser.get_rule(reference->name)));
+    }
+    if (const auto * schema = std::get_if<common_peg_schema_parser>(&node)) {
+        return is_json(parser, schema->child);
+    }
+    if (const auto * atomic = std::get_if<common_peg_atomic_parser>(&node)) {
+        return is_json(parser, atomic->child);
+    }
+    return false;
+}
+
+constexpr std::string_view short_escapes = "\"\\/bfnrt";
+
+bool is_hex(char c) {
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F');
+}
+
+// The escape sequence at the start of `text`: its length, 0 when it is not whole yet, and npos when it is none.
+size_t escape_length(std::string_view text) {
+    if (text.size() < 2) {
+        return 0;
+    }
+    if (text[1] != 'u') {
+        return short_escapes.find(text[1]) != std::string_view::npos ? 2 : std::string_view::npos;
+    }
+    const std::string_view digits = text.substr(2, 4);
+    if (!std::all_of(digits.begin(), digits.end(), is_hex)) {
+        return std::string_view::npos;
+    }
+    return digits.size() == 4 ? 6 : 0;
+}
 
 // Collects the delimiters of the rule that reads the end of what `id` reads. False when it ends in another way.
 bool collect(const common_peg_arena & parser, common_peg_parser_id id, std::vector<std::string> & delimiters) {
@@ -91,6 +133,59 @@ field_text read_field(const std::string & text, size_t begin, const std::vector<
         }
     }
     // A character takes four bytes at most: more than three that do not decode are not a cut one.
+    return {valid, text.size() - valid > 3};
+}
+
+bool has_json_arguments(const common_peg_arena & parser) {
+    bool found = false;
+    for (common_peg_parser_id id = 0; id < parser.size(); ++id) {
+        const auto * tagged = std::get_if<common_peg_tag_parser>(&parser.get(id));
+        if (tagged == nullptr) {
+            continue;
+        }
+        if (tagged->tag == common_chat_peg_builder::TOOL_ARGS) {
+            if (!is_json(parser, tagged->child)) {
+                return false;
+            }
+            found = true;
+        } else if (tagged->tag.rfind("tool-arg", 0) == 0) {
+            return false;  // arguments that are put together from parts
+        }
+    }
+    return found;
+}
+
+void json_string_tracker::read(std::string_view more) {
+    for (const char c : more) {
+        if (n_escape_ > 0) {
+            const bool begins_digits = c == 'u' && !escape_digits_;
+            n_escape_ = begins_digits ? 4 : n_escape_ - 1;
+            escape_digits_ = n_escape_ > 0;
+        } else if (in_string_ && c == '\\') {
+            n_escape_ = 1;
+        } else if (c == '"') {
+            in_string_ = !in_string_;
+        }
+    }
+}
+
+field_text read_json_string(const std::string & text, size_t begin) {
+    const std::string_view all = text;
+    const size_t valid = begin + valid_utf8_prefix(all.substr(begin));
+    for (size_t at = begin; at < valid;) {
+        if (all[at] == '"') {
+            return {at, true};
+        }
+        if (all[at] != '\\') {
+            ++at;
+            continue;
+        }
+        const size_t n = escape_length(all.substr(at, std::min<size_t>(6, valid - at)));
+        if (n == 0 || n == std::string_view::npos) {
+            return {at, n != 0};
+        }
+        at += n;
+    }
     return {valid, text.size() - valid > 3};
 }
 

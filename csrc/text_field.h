@@ -1,9 +1,11 @@
-// A field of the answer (its reasoning, its content) whose text goes on until one of a few delimiters comes. While it
-// is open, new text belongs to it as it is, and nothing has to be parsed again to know that. Any thread.
+// A field of the answer (its reasoning, its content) whose text goes on until one of a few delimiters comes, and a
+// string in the JSON of a tool call's arguments, which goes on until its quote. While one of them is open, new text
+// belongs to it as it is, and nothing has to be parsed again to know that. Any thread.
 #pragma once
 
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "peg-parser.h"
@@ -23,5 +25,25 @@ struct field_text {
 // How far the text from `begin` on belongs to an open field: as the parser's own rule reads it, so a delimiter's
 // possible beginning at the very end, or a cut character, does not belong to it yet.
 field_text read_field(const std::string & text, size_t begin, const std::vector<std::string> & delimiters);
+
+// Whether the parser gives a tool call's arguments as they stand in the text, and reads them as JSON.
+bool has_json_arguments(const common_peg_arena & parser);
+
+// Follows JSON, which comes in pieces, as far as to know whether it ends inside a string.
+class json_string_tracker {
+  public:
+    void read(std::string_view more);
+    // Inside a string, and behind a whole escape sequence.
+    bool in_string() const { return in_string_ && n_escape_ == 0; }
+
+  private:
+    bool in_string_ = false;
+    int n_escape_ = 0;            // characters that the escape sequence lacks
+    bool escape_digits_ = false;  // and they are the digits of a \u
+};
+
+// How far the text from `begin` on belongs to an open JSON string, whose quote does not. Ends before a sequence that is
+// not whole yet, and is closed by what a JSON string cannot hold.
+field_text read_json_string(const std::string & text, size_t begin);
 
 }  // namespace pyllama

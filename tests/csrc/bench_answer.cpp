@@ -37,7 +37,7 @@ void measure(const answer_shape & shape) {
     const auto request = parse_chat_request(*qwen3(), body);
     const common_chat_session session(qwen3()->templates(), qwen3()->vocab(), request.inputs);
     double idle_ms = 0;
-    chat_parser parser(session, qwen3()->vocab(), {}, [&] { return chat_parser::steady_ms() + idle_ms; });
+    chat_parser parser(session, qwen3()->vocab(), {}, {[&] { return chat_parser::steady_ms() + idle_ms; }, {}});
 
     std::vector<std::string> texts;
     if (shape.n_reasoning > 0) {

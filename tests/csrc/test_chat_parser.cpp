@@ -17,6 +17,8 @@ common_chat_session session_for(const model & model, const std::string & more,
     return {model.templates(), model.vocab(), request.inputs};
 }
 
+const chat_parser_clocks costs_nothing = {[] { return 0.0; }, [] { return 0.0; }};
+
 struct answer {
     std::string reasoning;
     std::string content;
@@ -115,13 +117,31 @@ TEST(endless_brackets_cannot_exhaust_the_stack) {
     CHECK(result.calls.size() <= 1);
 }
 
+TEST(strings_between_brackets_hide_no_nesting) {
+    const auto session = session_for(*qwen3(), tools);
+    std::string text = "<tool_call>\n{\"name\": \"get_time\", \"arguments\": {\"city\": ";
+    for (int i = 0; i < 20000; ++i) {
+        text += "[\"a\",";
+    }
+    chat_parser parser(session, qwen3()->vocab(), {}, costs_nothing);
+    answer result;
+    for (auto & value : cut(text, 52)) {  // cuts inside of strings
+        std::vector<piece> batch;
+        batch.push_back(std::move(value));
+        result.add(parser.feed(batch));
+    }
+    result.add(parser.finish(false));
+    CHECK(result.calls.size() <= 1);
+    CHECK(result.content.size() > text.size() / 2);  // what nests too deep is told as text
+}
+
 TEST(brackets_of_prose_are_no_nesting) {
     const auto session = session_for(*qwen3(), tools);
     std::string thought;
     for (int i = 0; i < 2000; ++i) {
         thought += " [0, 1)";
     }
-    chat_parser parser(session, qwen3()->vocab(), {}, [] { return 0.0; });
+    chat_parser parser(session, qwen3()->vocab(), {}, costs_nothing);
     answer result;
     for (auto & value : cut("<think>\nIn" + thought + "\n</think>\n\nYes.", 5)) {
         std::vector<piece> batch;
@@ -145,13 +165,14 @@ TEST(a_continued_message_is_not_repeated_unless_asked) {
 TEST(parsing_waits_for_its_share_of_the_time) {
     const auto session = session_for(*qwen3(), "");
     double now = 0;
-    double step = 10;  // each look at the clock costs this much
-    chat_parser parser(session, qwen3()->vocab(), {}, [&] { return now += step; });
+    double spent = 0;
+    double step = 10;  // what parsing costs
+    chat_parser parser(session, qwen3()->vocab(), {}, {[&] { return now; }, [&] { return spent += step; }});
     const auto feed = [&](const char * text) { return parser.feed(cut(text, 100)); };
     CHECK_EQ(feed("<think>\none ").reasoning, "one ");  // nothing parsed yet: at once
     step = 0;
-    CHECK(feed("two ").empty());  // 10 ms at 5 %: not for 200 ms
-    CHECK(parser.flush_due_ms() > 100);
+    CHECK(feed("two ").empty());  // 10 ms at 2 %: not for 500 ms
+    CHECK_EQ(parser.flush_due_ms(), 500.0);
     now += 500;
     CHECK_EQ(parser.flush_due_ms(), 0.0);
     CHECK(parser.flush().reasoning.find("two") != std::string::npos);

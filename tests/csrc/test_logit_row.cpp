@@ -81,3 +81,22 @@ TEST(log_sum_exp_survives_large_logits) {
     const std::vector<float> row = {1000.0f, 1000.0f, -1000.0f};
     CHECK(std::fabs(log_sum_exp(row.data(), 3) - (1000.0f + std::log(2.0f))) < 1e-3f);
 }
+
+TEST(log_sum_exp_is_as_exact_as_a_float) {
+    random_source random(3);
+    for (int round = 0; round < 200; ++round) {
+        std::vector<float> row(1 + random.below(3000));
+        const auto width = static_cast<float>(1 + random.below(150));
+        for (float & value : row) {
+            value = static_cast<float>(random.below(100000)) / 100000.0f * width - 40.0f;
+            value = random.one_in(100) ? -std::numeric_limits<float>::infinity() : value;
+        }
+        const double highest = *std::max_element(row.begin(), row.end());
+        double sum = 0;
+        for (const float value : row) {
+            sum += std::exp(static_cast<double>(value) - highest);
+        }
+        const double expected = highest + std::log(sum);
+        CHECK(std::fabs(log_sum_exp(row.data(), static_cast<int32_t>(row.size())) - expected) < 1e-5);
+    }
+}

@@ -5,6 +5,7 @@
 
 #include "chat_fixture.h"
 #include "chat_parser.h"
+#include "json_text.h"
 #include "request.h"
 
 using namespace pyllama;
@@ -91,13 +92,15 @@ struct comparison {
     size_t n_parses = 0;
 };
 
+const chat_parser_clocks costs_nothing = {[] { return 0.0; }, [] { return 0.0; }};
+
 // Feeds the text in random pieces, and compares with a parse of the whole text so far after each.
 void compare(const common_chat_session & session, const std::string & text, random_source & random, comparison & done) {
     common_chat_parser_params params;
     params.format = session.format();
     params.parser = session.parser();
     common_chat_input input = common_chat_input_tokenize(qwen3()->vocab(), session.generation_prompt());
-    chat_parser parser(session, qwen3()->vocab(), {}, [] { return 0.0; });  // parsing costs nothing: never waits
+    chat_parser parser(session, qwen3()->vocab(), {}, costs_nothing);  // never waits
     std::string reasoning;
     std::string content;
     const size_t n_base = done.n_feeds;
@@ -189,6 +192,152 @@ TEST(following_a_field_tells_the_same_as_parsing_for_every_template) {
     CHECK(n_sessions > 80);
     CHECK(all.n_prefixes > 10000);
     CHECK(all.n_parses < all.n_feeds / 2);
+}
+
+TEST(a_json_string_goes_on_to_its_quote) {
+    const auto check = [](const std::string & text, size_t end, bool closed) {
+        const field_text found = read_json_string(text, 1);
+        CHECK_EQ(found.end, end);
+        CHECK_EQ(found.closed, closed);
+    };
+    check("\"abc", 4, false);
+    check(" abc\"def", 4, true);
+    check(" a\\\"b\\\\\"", 7, true);
+    check(" a\\", 2, false);  // an escape sequence that is to come
+    check(" a\\u00", 2, false);
+    check(" a\\u00e9\\n", 10, false);
+    check(" a\\x", 2, true);  // none: the parser's business
+    check(" a\\u0x", 2, true);
+    check(" caf\xC3", 4, false);
+    check(" caf\xC3 and more", 4, true);
+    json_string_tracker tracker;
+    const auto inside = [&](const char * more) {
+        tracker.read(more);
+        return tracker.in_string();
+    };
+    CHECK(!inside("{"));
+    CHECK(inside("\"a"));
+    CHECK(!inside("\\"));
+    CHECK(inside("\""));
+    CHECK(!inside("\\u00"));
+    CHECK(!inside("2"));
+    CHECK(inside("2u"));
+    CHECK(!inside("\": [\"b\\\\\", 1], "));
+    CHECK(inside("\"c"));
+}
+
+// The assistant's message with this call as the template writes it; empty when it cannot.
+std::string call_text(const common_chat_templates & templates, const std::string & arguments) {
+    const auto render = [&](bool answered) {
+        common_json body =
+            common_json::parse(R"({"messages":[{"role":"user","content":"hi"}],"tools":[{"type":"function",
+            "function":{"name":"get_time","parameters":{"type":"object","properties":{"city":{"type":"string"},
+            "list":{"type":"array"}}}}}]})");
+        if (answered) {
+            body["messages"].push_back(
+                common_json::parse(R"({"role":"assistant","content":"","tool_calls":[{"id":"c12345678",
+                "type":"function","function":{"name":"get_time","arguments":)" +
+                                   json_quoted(arguments) + "}}]}"));
+            body["messages"].push_back(
+                common_json::parse(R"({"role":"tool","tool_call_id":"c12345678","content":"@@"})"));
+        }
+        const auto request = parse_chat_request(*qwen3(), body.dump());
+        return common_chat_session(&templates, qwen3()->vocab(), request.inputs).prompt();
+    };
+    try {
+        const std::string asked = render(false);
+        const std::string told = render(true);
+        const size_t at = static_cast<size_t>(
+            std::mismatch(asked.begin(), asked.end(), told.begin(), told.end()).first - asked.begin());
+        const size_t name = told.find("get_time", at);
+        const size_t end = told.find("@@", at);
+        if (name == std::string::npos || end == std::string::npos || name > end) {
+            return {};
+        }
+        return told.substr(at, end - at);
+    } catch (const std::exception &) {
+        return {};
+    }
+}
+
+TEST(following_a_call_s_arguments_tells_the_same_as_parsing_for_every_template) {
+    static const char * const parts[] = {" so", "\\n", "\\\"",    "caf\xC3\xA9", "\\\\", "</tool_call>",
+                                         "{",   "}]",  "\\u00e9", "[1, 2",       ": ",   " ",
+                                         ",",   "'",   "<",       "\\/"};
+    random_source random(17);
+    size_t n_followed = 0;
+    size_t n_compared = 0;
+    for (const std::string & path : all_templates()) {
+        const auto templates = common_chat_templates_init(nullptr, read_text(path));
+        const auto session = session_for(*templates, true);
+        if (!session || !has_json_arguments(session->parser())) {
+            continue;
+        }
+        bool follows = false;
+        for (int round = 0; round < 4; ++round) {
+            std::string value;
+            for (int i = 0; i < 30; ++i) {
+                value += parts[random.below(std::size(parts))];
+            }
+            const std::string arguments = "{\"city\": \"" + value + "\", \"list\": [\"" + value + "\", 1.5, \"x\"]}";
+            const std::string text = call_text(*templates, arguments);
+            common_chat_parser_params params;
+            params.format = session->format();
+            params.parser = session->parser();
+            common_chat_input input = common_chat_input_tokenize(qwen3()->vocab(), session->generation_prompt());
+            chat_parser parser(*session, qwen3()->vocab(), {}, costs_nothing);
+            std::string sent;
+            size_t n_feeds = 0;
+            for (size_t at = 0; at < text.size();) {
+                const size_t n = piece_length(text, at, 1 + random.below(6));
+                auto batch = cut(text.substr(at, n), n);
+                at += n;
+                input.append(batch[0].text, batch[0].token);
+                ++n_feeds;
+                for (const auto & call : parser.feed(batch).tool_calls) {
+                    sent += call.index == 0 ? call.arguments : "";
+                }
+                common_chat_msg message;
+                try {
+                    message = common_chat_parse(input, false, params);
+                } catch (const std::exception &) {
+                    break;  // behind the call
+                }
+                if (!message.tool_calls.empty()) {
+                    ++n_compared;
+                    CHECK(tells_the_same(sent, message.tool_calls[0].arguments));
+                }
+            }
+            follows = follows || (sent.size() > arguments.size() / 2 && parser.n_parses() < n_feeds * 3 / 4);
+        }
+        n_followed += follows ? 1 : 0;
+    }
+    CHECK(n_followed >= 10);
+    CHECK(n_compared > 2000);
+}
+
+TEST(the_number_of_parses_does_not_grow_with_a_call_s_strings) {
+    const auto templates =
+        common_chat_templates_init(nullptr, read_text(PYLLAMA_LLAMA_CPP_MODELS "/templates/Qwen-Qwen3-0.6B.jinja"));
+    const auto session = session_for(*templates, true);
+    chat_parser parser(*session, qwen3()->vocab(), {}, costs_nothing);
+    std::string text = "<tool_call>\n{\"name\": \"get_time\", \"arguments\": {\"city\": \"";
+    for (int i = 0; i < 2000; ++i) {
+        text += " word \\\"quoted\\\"\\n";
+    }
+    std::string sent;
+    for (auto & value : cut(text + "\"}}\n</tool_call>", 5)) {
+        std::vector<piece> batch;
+        batch.push_back(std::move(value));
+        for (const auto & call : parser.feed(batch).tool_calls) {
+            sent += call.arguments;
+        }
+    }
+    for (const auto & call : parser.finish(true).tool_calls) {
+        sent += call.arguments;
+    }
+    CHECK_EQ(sent, text.substr(text.find("{\"city")) + "\"}");
+    CHECK(parser.n_parses() < 30);
 }
 
 TEST(the_number_of_parses_does_not_grow_with_the_text) {

@@ -21,7 +21,7 @@ MAX_PAUSED = 2
 # (request, what to do with it); "wait" takes the next delta of its stream.
 actions = st.sampled_from(
     "pause pause resume resume stop wait wait cancel".split()
-    + "reasoning_end reasoning_end reasoning_budget".split()
+    + "reasoning_end reasoning_end reasoning_budget inject".split()
 )
 steps = st.lists(st.tuples(st.integers(0, 3), actions), min_size=1, max_size=25)
 
@@ -39,6 +39,7 @@ class Model:
     position: int = 0
     n_armed: int = 0  # ends of the reasoning that were promised
     steered: bool = False  # the text may be another one
+    injected: bool = False  # and hold anything
     deltas: list[Delta] = field(default_factory=list)
     controls: list[tuple[str, int | None]] = field(default_factory=list)
 
@@ -82,6 +83,16 @@ class Model:
         else:
             assert result.message == "the answer is not inside its reasoning"
             assert result.state == "content"
+
+    def check_injection(self, result: ControlResult) -> None:
+        """The same of text that is put in."""
+        if self.is_gone(result):
+            return
+        assert result.paused == self.paused
+        assert result.success, result
+        assert result.applied
+        self.steered = self.injected = True
+        self.take_position("inject", result)
 
     def is_gone(self, result: ControlResult) -> bool:
         """Whether the request had ended; it must have had a way to."""
@@ -146,6 +157,8 @@ async def act(models: dict[int, Model], index: int, action: str) -> None:
         if not any(other.paused for other in models.values()):
             with contextlib.suppress(StopAsyncIteration):
                 model.deltas.append(await anext(model.iterator))
+    elif action == "inject":
+        model.check_injection(await model.stream.inject(" Well, "))
     elif action.startswith("reasoning"):
         fields = {"tokens": 5} if action == "reasoning_budget" else {}
         model.check_reasoning(action, await model.stream.control(action, **fields))
@@ -164,7 +177,9 @@ def check_answer(model: Model, expected: Completion) -> None:
     reasoning = "".join(delta.reasoning for delta in model.deltas)
     content = "".join(delta.content for delta in model.deltas)
     finish = model.deltas[-1]
-    if model.steered:
+    if model.injected:
+        assert len(reasoning + content) > 0
+    elif model.steered:
         assert "<think>" not in content
         assert "</think>" not in content
     elif finish.finish_reason == "stop" and not model.ended:
