@@ -12,7 +12,7 @@ from pyllama.loadtest.target import Address
 from pyllama.loadtest.wire import request_bytes
 
 PATH = "/v1/chat/completions"
-LIMITS = Limits(stall_s=600.0, total_s=900.0)
+LIMITS = Limits(stall_s=600.0, total_s=3600.0)
 
 
 class LoadError(RuntimeError):

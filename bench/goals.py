@@ -24,7 +24,7 @@ class Goal:
 
     def __str__(self) -> str:
         if self.factor_of:
-            return f"ours {self.relation} {self.bound:g} x {self.factor_of}"
+            return f"ours {self.relation} {self.bound:g} x {self.factor_of.removesuffix('_ms')}"
         of = {"ratio": "", "ours": "ours ", "difference": ""}[self.of]
         more = " more" if self.of == "difference" else ""
         return f"{of}{self.relation} {self.bound:g}{f' {self.unit}' if self.unit else ''}{more}"

@@ -9,12 +9,14 @@ from pathlib import Path
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from bench.report import OURS, REFERENCE, Row
 
 matplotlib.use("svg")
 # The same measurements give the same bytes.
 matplotlib.rcParams["svg.hashsalt"] = "pyllama"
+matplotlib.rcParams["svg.fonttype"] = "none"
 matplotlib.rcParams["font.size"] = 9
 
 _COLOURS = {OURS: "#0b6fb8", REFERENCE: "#8a8a8a"}
@@ -44,10 +46,14 @@ def ratio_plot(table: Sequence[Row], path: Path) -> bool:
             axes.plot([advantage(row, row.goal.bound)], [place], "|", color="black", markersize=11)
     axes.set_yticks(range(len(shown)), [row.what for row in reversed(shown)])
     axes.set_ylim(-0.7, len(shown) - 0.3)
-    _scale(axes, [advantage(row, row.ratio) for row in shown])
+    goals = [row.goal.bound if row.goal is not None and row.goal.of == "ratio" else 1.0 for row in shown]
+    ratios = zip(shown, goals, strict=True)
+    _scale(axes, [advantage(row, value) for row, goal in ratios for value in (row.ratio, goal)])
     axes.axvline(1, color="black", linewidth=0.8)
     axes.grid(axis="x", linewidth=0.3)
-    axes.set_xlabel(f"times better than {REFERENCE} (logarithmic); a bar across marks the goal")
+    figure.supxlabel(
+        f"times better than {REFERENCE} (logarithmic); the bar across marks the goal", fontsize=9
+    )
     _save(figure, path)
     return True
 
@@ -85,6 +91,9 @@ def distribution_plot(values: Mapping[str, Mapping[str, Sequence[float]]], title
                     color=_COLOURS.get(server),
                 )
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_ylim(0, 101)
         axes.set_xlabel(f"{_NAMES.get(measure, measure)}, ms")
         axes.set_ylabel("% at most")

@@ -143,7 +143,9 @@ PREFIX = Group(
     "qwen3-0.6b",
     (
         Scenario("cold", "8 users at once, 1,500 shared tokens, cold", _BURST, BURST),
-        Scenario("warm", "the same again, other tails", replace(_BURST, again=True), WARM_BURST),
+        Scenario(
+            "warm", "the same 8 users again, other tails, warm", replace(_BURST, again=True), WARM_BURST
+        ),
     ),
     parallel=8,
     kv_modes=(True,),
@@ -185,10 +187,10 @@ OVERHEAD = Group(
     "overhead",
     "small",
     (
-        Scenario("greedy", "time per token over bare decoding, greedy", _GREEDY, (OVERHEAD_GREEDY,)),
+        Scenario("greedy", "a token over bare decoding, greedy", _GREEDY, (OVERHEAD_GREEDY,)),
         Scenario(
             "default",
-            "the same, default samplers",
+            "a token over bare decoding, default samplers",
             _DEFAULT,
             (OVERHEAD_DEFAULT,),
         ),
