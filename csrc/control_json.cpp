@@ -143,7 +143,7 @@ std::string control_answer(const std::vector<control_result> & results, bool in_
 }
 
 void append_control_note(std::string & out, const control_note & note) {
-    out.append("{\"action\":\"").append(control_action_names[static_cast<size_t>(note.action)]).append("\",");
+    out.append("{\"action\":\"").append(note.name()).append("\",");
     append_facts(out, note.result);
     if (!note.result.message.empty()) {
         out += ",\"message\":";

@@ -30,10 +30,13 @@ struct control_result {
     std::string message;    // why there is no success
 };
 
-// A control that took effect, at its place in the stream.
+// A control that took effect, at its place in the stream, or what happened to the generation there without one.
 struct control_note {
     control_action action = control_action::stop;
     control_result result;
+    const char * event = nullptr;  // "park": its cells were needed; "unpark": it has cells again
+
+    const char * name() const { return event != nullptr ? event : control_action_names[static_cast<size_t>(action)]; }
 };
 
 }  // namespace pyllama

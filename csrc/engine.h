@@ -256,6 +256,7 @@ class engine {
     bool evict_idle();
     bool park_paused();
     void park(slot & victim);
+    void tell(generation & target, const char * event);
 
     // engine_prefix.cpp: what a generation takes from the KV cache, and from whom
     prefix_cache::sequences running_sequences() const;

@@ -127,6 +127,9 @@ void engine::assign(slot & target, std::unique_ptr<generation> next) {
         metrics_.prompt_length.observe(running.n_prompt());
     }
     target.running->note_slot(target.id);
+    if (running.started()) {
+        tell(*target.running, "unpark");
+    }
     take_prefix(target);
     put_idle_away();
     const size_t n_reserved = running.followers().size();
@@ -215,12 +218,27 @@ void engine::park(slot & victim) {
     put_away(victim);
     release(victim);
     room_changed_ = false;
+    if (parked->started()) {
+        tell(*parked, "park");
+    }
     metrics_.n_parked++;
     metrics_.n_queued += parked->n_slots_needed();
     const auto n_needed = static_cast<size_t>(parked->n_slots_needed());
     queue_.push_front({std::move(parked)});
     const std::lock_guard<std::mutex> lock(mutex_);
     n_waiting_ += n_needed;
+}
+
+// Whoever opted in to controls hears of what happened to the generation, between its tokens.
+void engine::tell(generation & target, const char * event) {
+    if (!target.control()->opted_in()) {
+        return;
+    }
+    control_note note;
+    note.event = event;
+    note.result = result_of(target, true, target.n_generated());
+    target.control()->add_note();
+    target.note(std::move(note), renderer_);
 }
 
 }  // namespace pyllama

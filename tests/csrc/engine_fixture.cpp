@@ -29,7 +29,7 @@ void token_writer::pieces(int32_t choice, std::vector<piece> & batch, frame_sink
 
 void token_writer::control(int32_t choice, const control_note & note, frame_sink & sink) {
     sink.frame(tag(choice) + (note.result.applied ? "<" : "<!") +
-               control_action_names[static_cast<size_t>(note.action)] + (n_choices_ > 1 ? "@" : " ") +
+               note.name() + (n_choices_ > 1 ? "@" : " ") +
                std::to_string(note.result.position) + "> ");
 }
 

@@ -193,8 +193,12 @@ TEST(cells_that_are_shared_are_not_moved) {
 
 TEST(shared_cells_leave_room_for_others) {
     // Six times 400 and the tails would not fit, once does.
-    engine target(demo_model(), engine_params(6, 1024, true));
+    step_gate gate;
+    engine target(demo_model(), engine_params(6, 1024, true), gate.decoder());
     auto handles = submit_all(target, 400, 6, 40);
+    gate.run(2);
+    CHECK_EQ(target.metrics().n_running.load(), 6);
+    gate.open();
     check_all(handles, 400, 40);
     CHECK_EQ(target.metrics().n_parked.load(), 0u);
 }
@@ -231,6 +235,32 @@ TEST(eight_requests_that_need_twice_the_cache_all_finish) {
         CHECK_EQ(target.metrics().n_failed.load(), 0u);
         CHECK(target.metrics().n_parked.load() > 0u);
     }
+}
+
+TEST(who_opted_in_hears_of_being_parked) {
+    engine target(demo_model(), engine_params(4, 512, true));
+    std::vector<submitted> handles;
+    for (uint32_t seed = 0; seed < 4; ++seed) {
+        auto made = request(prompt(seed, 90), 150);
+        made.params.sampling.reasoning_control = seed > 0;
+        handles.push_back(target.submit(std::move(made)));
+    }
+    size_t n_parked = 0;
+    for (uint32_t seed = 0; seed < 4; ++seed) {
+        std::string text = answer(handles[seed]);
+        for (size_t begin; (begin = text.find("<park ")) != std::string::npos; ++n_parked) {
+            const size_t end = text.find("> ", begin) + 2;
+            const std::string at = text.substr(begin + 5, end - begin - 5);
+            // It goes on where it stopped: no token lies between the two.
+            CHECK_EQ(text.substr(end, 7), "<unpark");
+            CHECK_EQ(text.substr(end + 7, at.size()), at);
+            text.erase(begin, end - begin + 7 + at.size());
+            CHECK(seed > 0);
+        }
+        CHECK_EQ(text, plain_loop(prompt(seed, 90), 150, 1024));
+    }
+    CHECK_EQ(target.metrics().n_parked.load(), n_parked);
+    CHECK(n_parked > 0u);
 }
 
 // Random prompts from few beginnings, in a cache that is too small for all of them.
