@@ -29,28 +29,38 @@ double n_cells_of(const std::vector<slot> & slots, const std::vector<slot *> & p
 
 }  // namespace
 
-void scheduler::sort_prefilling(std::vector<slot *> & prefilling) {
-    for (const slot * each : prefilling) {
-        const auto id = static_cast<size_t>(each->id);
-        passed_.resize(std::max(passed_.size(), id + 1));
-        if (passed_[id].assigned != each->assigned) {
-            passed_[id] = {each->assigned, 0};
+void scheduler::sort_prefilling(std::vector<slot *> & prefilling, std::vector<slot *> & waiting) {
+    std::vector<int64_t> left;  // by slot
+    for (const auto * group : {&prefilling, &waiting}) {
+        for (const slot * each : *group) {
+            const auto id = static_cast<size_t>(each->id);
+            passed_.resize(std::max(passed_.size(), id + 1));
+            left.resize(passed_.size());
+            if (passed_[id].assigned != each->assigned) {
+                passed_[id] = {each->assigned, 0};
+            }
+            left[id] = each->n_pending() - passed_[id].n_tokens;
         }
     }
-    const auto left = [this](const slot * each) {
-        return each->n_pending() - passed_[static_cast<size_t>(each->id)].n_tokens;
+    // Whoever waits, waits for one that came before: the last ones first, so that it adds up along a chain.
+    std::sort(waiting.begin(), waiting.end(), [](const slot * a, const slot * b) { return a->assigned > b->assigned; });
+    for (const slot * each : waiting) {
+        const auto leader = static_cast<size_t>(each->awaited.from->id);
+        if (leader < left.size()) {
+            left[leader] = std::min(left[leader], left[static_cast<size_t>(each->id)]);
+        }
+    }
+    const auto rank = [&](const slot * each) {
+        return std::make_pair(left[static_cast<size_t>(each->id)], each->assigned);
     };
-    std::sort(prefilling.begin(), prefilling.end(), [&](const slot * a, const slot * b) {
-        return std::make_pair(left(a), a->assigned) < std::make_pair(left(b), b->assigned);
-    });
+    std::sort(prefilling.begin(), prefilling.end(), [&](const slot * a, const slot * b) { return rank(a) < rank(b); });
 }
 
-void scheduler::count_passed(const std::vector<slot *> & prefilling, const std::vector<chunk> & plan,
-                             int32_t n_prompt) {
+void scheduler::count_passed(const std::vector<slot *> & slots, const std::vector<chunk> & plan, int32_t n_prompt) {
     const auto planned = [&](const slot * each) {
         return std::any_of(plan.begin(), plan.end(), [&](const chunk & part) { return part.target == each; });
     };
-    for (const slot * each : prefilling) {
+    for (const slot * each : slots) {
         passed_[static_cast<size_t>(each->id)].n_tokens += planned(each) ? 0 : n_prompt;
     }
 }
@@ -146,19 +156,19 @@ std::optional<bool> scheduler::keep_one_class(std::vector<slot *> & decoding, st
 std::vector<chunk> scheduler::next(std::vector<slot> & slots) {
     std::vector<slot *> decoding;
     std::vector<slot *> prefilling;
-    int32_t n_waiting = 0;  // for what another one decodes
+    std::vector<slot *> waiting;  // for what another one decodes
     for (slot & candidate : slots) {
         switch (candidate.state()) {
             case slot_state::decode: decoding.push_back(&candidate); break;
             case slot_state::prefill: prefilling.push_back(&candidate); break;
-            case slot_state::waiting: ++n_waiting; break;
+            case slot_state::waiting: waiting.push_back(&candidate); break;
             case slot_state::idle:
             case slot_state::reserved:
             case slot_state::paused: break;
         }
     }
-    sort_prefilling(prefilling);
-    demand_ = {static_cast<int32_t>(decoding.size()), static_cast<int32_t>(prefilling.size()) + n_waiting,
+    sort_prefilling(prefilling, waiting);
+    demand_ = {static_cast<int32_t>(decoding.size()), static_cast<int32_t>(prefilling.size() + waiting.size()),
                n_cells_of(slots, prefilling, limits_.alternate)};
     // Forced text of the only slot that has something to do holds nobody up.
     const bool alone = decoding.size() + prefilling.size() == 1;
@@ -178,6 +188,7 @@ std::vector<chunk> scheduler::next(std::vector<slot> & slots) {
     }
     load_ = {n_decode, n_tokens_of(plan) - n_decode, demand_.n_cells};
     count_passed(prefilling, plan, load_.n_prompt - n_forced);
+    count_passed(waiting, plan, load_.n_prompt - n_forced);
     decoded_last_ = decode_now;
     if (limits_.lora) {
         ++n_steps_;

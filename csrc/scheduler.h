@@ -3,7 +3,8 @@
 // thread.
 //
 // The prompt with the least left goes first, and each token of others that a prompt is passed by counts as one that it
-// has less. So a prompt waits for those that came later for about as many tokens as it has itself, and no longer.
+// has less. So a prompt waits for those that came later for about as many tokens as it has itself, and no longer. One
+// that others wait for goes as early as the shortest of them would.
 //
 // Slots under different LoRA sets cannot share a step. Each step is of the set that was served longest ago: none waits
 // for more steps than there are sets.
@@ -53,8 +54,8 @@ class scheduler {
   private:
     uint64_t last_served(const std::vector<slot *> & among, const lora_set & set) const;
     std::optional<bool> keep_one_class(std::vector<slot *> & decoding, std::vector<slot *> & prefilling);
-    void sort_prefilling(std::vector<slot *> & prefilling);
-    void count_passed(const std::vector<slot *> & prefilling, const std::vector<chunk> & plan, int32_t n_prompt);
+    void sort_prefilling(std::vector<slot *> & prefilling, std::vector<slot *> & waiting);
+    void count_passed(const std::vector<slot *> & slots, const std::vector<chunk> & plan, int32_t n_prompt);
     void add_decode(const std::vector<slot *> & decoding, int32_t more, std::vector<chunk> & plan);
     void add_prefill(const std::vector<slot *> & prefilling, int32_t budget, std::vector<chunk> & plan) const;
 

@@ -174,6 +174,20 @@ TEST(the_shorter_prompt_goes_first) {
     CHECK_EQ(each.n_tokens(plan, 0), 8);
 }
 
+TEST(a_prompt_that_others_wait_for_goes_as_early_as_they_would) {
+    board each(4, ubatch(128), -1);
+    each.put(0, 5000);
+    each.put(1, 500);
+    each.put(2, 300);
+    each.put(3, 300);
+    CHECK_EQ(each.n_tokens(each.plans.next(each.slots), 0), 0);
+    // Along a chain: the first waits for nobody.
+    each.slots[2].awaited = {&each.slots[0], each.slots[0].assigned, 200};
+    each.slots[3].awaited = {&each.slots[2], each.slots[2].assigned, 250};
+    each.put(3, 100);
+    CHECK_EQ(each.n_tokens(each.step(), 0), 128);
+}
+
 TEST(prompts_of_one_length_go_in_order_of_arrival) {
     board each(3, ubatch(128), -1);
     each.put(2, 256);
