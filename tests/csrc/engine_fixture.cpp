@@ -28,8 +28,7 @@ void token_writer::pieces(int32_t choice, std::vector<piece> & batch, frame_sink
 }
 
 void token_writer::control(int32_t choice, const control_note & note, frame_sink & sink) {
-    sink.frame(tag(choice) + (note.result.applied ? "<" : "<!") +
-               note.name() + (n_choices_ > 1 ? "@" : " ") +
+    sink.frame(tag(choice) + (note.result.applied ? "<" : "<!") + note.name() + (n_choices_ > 1 ? "@" : " ") +
                std::to_string(note.result.position) + "> ");
 }
 
