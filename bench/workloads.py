@@ -6,13 +6,12 @@ import json
 import math
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Protocol, Self
 
 from bench.client import PATH, LoadError, answered, asking, metric, opened, read_answer, request, run_load
-from pyllama.loadtest import Figures, Load, Sample, percentile, summarize, text_times
+from pyllama.loadtest import Figures, Load, Sample, median, percentile, summarize, text_times
 from pyllama.loadtest.wire import Event, read_events
 
 
@@ -93,10 +92,12 @@ class Arrival:
         gaps: list[float] = []
         shares: list[float] = []
         ttfts: list[float] = []
+        budgets: list[float] = []
         for number in range(self.repeats):
-            share, ttft, more = self._arrive(port, seed * self.repeats + number)
+            share, ttft, budget, more = self._arrive(port, seed * self.repeats + number)
             shares.append(share)
             ttfts.append(ttft)
+            budgets.append(budget)
             gaps += more
         figures = {
             "gap_max_ms": max(gaps),
@@ -104,14 +105,15 @@ class Arrival:
             "gap_p99_ms": percentile(gaps, 99),
             "rate_share": statistics.median(shares),
             "ttft_p50_ms": statistics.median(ttfts),
-            "budget_ms": math.nan,
+            "budget_ms": median(budgets),
         }
-        with suppress(LoadError):  # llama-server has no such thing
-            figures["budget_ms"] = metric(port, "pyllama:step_budget_seconds") * 1e3
         return Result(figures, {"gap": gaps, "ttft": ttfts})
 
-    def _arrive(self, port: int, seed: int) -> tuple[float, float, list[float]]:
-        """Return the streams' rate during the prefill over the idle one, its TTFT and their gaps, in ms."""
+    def _arrive(self, port: int, seed: int) -> tuple[float, float, float, list[float]]:
+        """Return the streams' rate during the prefill over the idle one, its TTFT, the budget and their gaps.
+
+        All but the first in ms.
+        """
         streams = asking(self.max_tokens, prompt_words=32, seed=seed)
         arriving = asking(1, prompt_words=self.prompt_words, seed=seed + 1_000_000)
         long_request = request(port, PATH, arriving.body(0))
@@ -133,6 +135,7 @@ class Arrival:
             if any(each.over for each in running) or not late.over:
                 over = next(each for each in (*running, late) if each.over)
                 raise LoadError(f"a stream ended too soon: {over.failure or over.response.body[-300:]!r}")
+            budget = _budget_ms(port)  # while they all run: it depends on how many do
         sample = read_answer(late)
         begin, end = late.sent_ns, sample.end_ns
         times = [text_times(each) for each in running]
@@ -146,7 +149,7 @@ class Arrival:
         # The start, where the streams' own prompts still take turns, is left out.
         first = max(each[self.n_before // 4] for each in times)
         idle = sum(first <= at < begin for each in times for at in each) / (begin - first)
-        return during / idle, sample.ttft, gaps
+        return during / idle, sample.ttft, budget, gaps
 
     def shortened(self) -> Self:
         return replace(self, prompt_words=self.prompt_words // 4, repeats=1)
@@ -191,6 +194,13 @@ class Depth:
 
     def shortened(self) -> Self:
         return replace(self, max_tokens=self.max_tokens // 10, n_tail=self.n_tail // 10)
+
+
+def _budget_ms(port: int) -> float:
+    try:
+        return metric(port, "pyllama:step_budget_seconds") * 1e3
+    except LoadError:  # llama-server has no such thing
+        return math.nan
 
 
 def delays(times: Sequence[tuple[float, float]]) -> list[float]:

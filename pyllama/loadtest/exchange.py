@@ -107,8 +107,10 @@ class Link:
             self._go()
         except ssl.SSLWantReadError:
             self.wanted = _READ
-        except (ssl.SSLWantWriteError, BlockingIOError):
-            self.wanted = _READ if self._stage == "receive" else _WRITE
+        except ssl.SSLWantWriteError:
+            self.wanted = _WRITE
+        except BlockingIOError:
+            self.wanted = _READ if self._stage == "receive" else _READ | _WRITE
         except WireError as exc:
             self._fail("garbage", str(exc))
         except ssl.SSLCertVerificationError as exc:
@@ -145,7 +147,10 @@ class Link:
             self.socket.do_handshake()
             self._stage = "send"
         if self._stage == "send":
-            self._send()
+            try:
+                self._send()
+            except BlockingIOError:
+                self._receive()  # a long request may be refused before all of it has gone
         else:
             self._receive()
 

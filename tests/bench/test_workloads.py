@@ -87,6 +87,9 @@ def test_an_arrival(server: ScriptedServer) -> None:
     assert result.figures["gap_max_ms"] >= result.figures["gap_p99_ms"] >= 0
     assert result.figures["rate_share"] >= 0
     assert math.isnan(result.figures["budget_ms"])
+    server.script = [answer] * 6
+    server.metrics = b"# HELP x\npyllama:step_budget_seconds 0.04\n"
+    assert workload.run(port(server), seed=1).figures["budget_ms"] == 40
 
 
 def test_an_arrival_beside_streams_that_end_too_soon(server: ScriptedServer) -> None:

@@ -81,6 +81,7 @@ class ScriptedServer(socketserver.ThreadingTCPServer):
         family: int = socket.AF_INET,
         tls: ssl.SSLContext | None = None,
         greeting: bytes = b"",
+        keep_open: bool = False,
     ) -> None:
         self.address_family = family
         host = "::1" if family == socket.AF_INET6 else "127.0.0.1"
@@ -88,8 +89,10 @@ class ScriptedServer(socketserver.ThreadingTCPServer):
         self.script = list(script)
         self.tls = tls
         self.greeting = greeting  # sent instead of everything else
+        self.keep_open = keep_open  # behind the greeting
         self.bodies: list[dict[str, Any]] = []
         self.heads: list[str] = []
+        self.metrics = b""  # what a GET of anything is answered with
         self.lock = threading.Lock()
         self.released = threading.Event()
         port = int(self.server_address[1])
@@ -118,6 +121,8 @@ class _Handler(socketserver.BaseRequestHandler):
                 connection = self.server.tls.wrap_socket(connection, server_side=True)
             if self.server.greeting:
                 connection.sendall(self.server.greeting)
+                if self.server.keep_open:
+                    self.server.released.wait()
             else:
                 self._exchange(connection)
         except OSError:
@@ -133,6 +138,11 @@ class _Handler(socketserver.BaseRequestHandler):
             if not line:
                 return  # it only looked whether somebody is here
             head += line
+        if head.startswith(b"GET "):
+            text = self.server.metrics
+            found = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(text), text)
+            connection.sendall(found if text else refusal("404 Not Found", "no metrics"))
+            return
         length = next(int(line[15:]) for line in head.split(b"\r\n") if line.startswith(b"Content-Length:"))
         body = json.loads(reader.read(length))
         with self.server.lock:

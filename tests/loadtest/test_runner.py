@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from scripted_server import STREAM, Exchange, ScriptedServer, chunked, events, refusal
 
-from pyllama.loadtest import Ask, Limits, Load, Refusal, Run, Sample, Target, TargetError
+from pyllama.loadtest import Ask, Crowd, Limits, Load, Refusal, Run, Sample, Target, TargetError
+from pyllama.loadtest.wire import request_bytes
 
 LIMITS = Limits(connect_s=20, stall_s=20, total_s=20, n_bytes=1 << 20)
 ONE = Load(Ask(max_tokens=5))
@@ -291,6 +292,38 @@ def test_a_long_request_is_sent_in_pieces(serve: Any) -> None:
     (outcome,) = run(server, Load(Ask(max_tokens=2, prompts=prompts))).outcomes
     assert isinstance(outcome, Sample)
     assert server.bodies[0]["messages"][0]["content"] == text
+
+
+def test_a_long_request_may_be_refused_before_it_has_gone(serve: Any) -> None:
+    # The server neither reads on nor hangs up.
+    server = serve(greeting=refusal("413 Too Large", "too long"), keep_open=True)
+    prompts = [{"messages": [{"role": "user", "content": "word " * 4_000_000}]}]
+    (outcome,) = run(server, Load(Ask(max_tokens=2, prompts=prompts))).outcomes
+    assert isinstance(outcome, Refusal)
+    assert (outcome.failure.kind, outcome.failure.detail) == ("status 413", "too long")
+
+
+def test_every_byte_puts_off_the_end_of_patience(serve: Any) -> None:
+    go_on = threading.Event()
+
+    def pause(exchange: Exchange) -> None:
+        exchange.send(STREAM, b"4\r\n: a\n\r\n")
+        go_on.wait(20)
+        exchange.send(b"4\r\n: b\n\r\n")
+        exchange.hold()
+
+    server = serve(pause)
+    with Crowd(server.target, Limits(stall_s=1000, total_s=1e6)) as crowd:
+        exchange = crowd.open(request_bytes("h", "/", {}))
+        assert crowd.read_until(lambda: exchange.n_arrived == 1)
+        (link,) = crowd._links.values()
+        first, _ = exchange.response.pieces[0]
+        assert not link.check(first + 999 * 10**9)
+        go_on.set()
+        assert crowd.read_until(lambda: exchange.n_arrived == 2)
+        second, _ = exchange.response.pieces[1]
+        assert not link.check(second + 1000 * 10**9 - 1)
+        assert link.check(second + 1000 * 10**9 + 1)
 
 
 def test_nobody_is_there(serve: Any) -> None:
