@@ -10,7 +10,7 @@ import argparse
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -111,27 +111,46 @@ def main() -> int:
     if OURS in commands and not args.pyllama.is_file():
         print(f"no such file: {args.pyllama}; run `make` first", file=sys.stderr)
         return 1
-    measurements: list[Measurement] = []
-    if args.keep and args.json.is_file():
-        measurements = [m for m in records.read(args.json)[1] if m.group not in args.scenario]
+    try:
+        measurements = kept(args.json, args.scenario) if args.keep and args.json.is_file() else []
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 1
     code = 0
     try:
         for threads in args.threads:
             for group in groups:
-                code = max(code, _run(group, commands, threads, measurements))
+                code = max(code, _run(group, commands, threads, measurements, args.json))
     except KeyboardInterrupt:
         code = 130
-    if measurements:
-        records.write(measurements, args.json)
     _tell(measurements, args)
     return code
 
 
-def _run(group: Group, commands: dict[str, list[str]], threads: int, measurements: list[Measurement]) -> int:
-    """Run a group and add what it gives; one that fails is told, and leaves the others alone."""
+def kept(path: Path, again: Sequence[str]) -> list[Measurement]:
+    """Return the measurements of a file but those of groups that are measured again.
+
+    Raises:
+        ValueError: They are of another machine, or the file of another form.
+    """
+    machine, measurements = records.read(path)
+    if machine.get("cpu") != records.machine()["cpu"]:
+        raise ValueError(f"{path} is of another machine: {machine.get('cpu')}")
+    return [m for m in measurements if m.group not in again]
+
+
+def _run(
+    group: Group,
+    commands: dict[str, list[str]],
+    threads: int,
+    measurements: list[Measurement],
+    path: Path,
+) -> int:
+    """Run a group; what it gives is written at once. One that fails is told, and leaves the others alone."""
     try:
         for measurement in run_group(group, commands, threads):
             measurements.append(measurement)
+            records.write(measurements, path)
     except (LoadError, ServerError, OSError) as error:
         print(f"{group.name} failed: {error}", file=sys.stderr)
         return 1
