@@ -70,6 +70,7 @@ struct posted_control {
 // What the choices of one request share.
 struct choice_group {
     std::atomic<bool> cancelled{false};
+    std::atomic<int32_t> queue_position{-1};  // requests before it in the queue; -1 when it does not wait there
     // Engine thread only, once submitted.
     int32_t n_open = 1;       // choices that have not ended
     bool has_answer = false;  // one of them ended without a failure

@@ -70,6 +70,10 @@ void append_bool(std::string & out, const char * member, bool value) {
 void append_facts(std::string & out, const control_result & result) {
     append_bool(out, "\"applied\":", result.applied);
     out.append(",\"state\":\"").append(state_names[static_cast<size_t>(*result.state)]).append("\"");
+    if (result.queue_position >= 0) {
+        out += ",\"queue_position\":";
+        append_integer(out, result.queue_position);
+    }
     append_bool(out, ",\"paused\":", result.paused);
     out += ",\"position\":";
     if (result.position >= 0) {

@@ -25,6 +25,7 @@ struct control_result {
     bool brief = false;    // over HTTP, the message is all that is said
     bool busy = false;     // refused because too many controls of this completion wait
     std::optional<request_state> state;
+    int32_t queue_position = -1;  // while queued: requests before it
     bool paused = false;
     int32_t position = -1;  // tokens of the answer before the first one it concerns; -1 while not applied
     std::string message;    // why there is no success

@@ -212,6 +212,7 @@ void engine::step() {
     }
     admit();
     end_waits();
+    queue_.tell_positions();
     shift_full_contexts();
     count_running();
     const std::vector<chunk> plan = scheduler_->next(slots_);
@@ -242,7 +243,7 @@ void engine::drain() {
 void engine::drain_submissions() {
     const std::lock_guard<std::mutex> lock(mutex_);
     for (auto & next : submitted_) {
-        queue_.push_back({std::move(next)});
+        queue_.add(std::move(next));
     }
     submitted_.clear();
     for (auto & next : submitted_embeddings_) {

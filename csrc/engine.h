@@ -29,6 +29,7 @@
 #include "prefix_cache.h"
 #include "prompt_cache.h"
 #include "renderer.h"
+#include "request_queue.h"
 #include "scheduler.h"
 #include "server_params.h"
 #include "slot.h"
@@ -89,6 +90,7 @@ class engine {
 
     std::vector<slot_info> slots();  // waits for the step that is running
     const pyllama::metrics & metrics() const { return metrics_; }
+    const service_time & service() const { return service_; }
     const byte_budget & stream_budget() const { return *stream_budget_; }
     int32_t n_ctx_slot() const { return n_ctx_slot_; }
     const embedding_limits & embeddings() const { return embedding_limits_; }
@@ -138,12 +140,6 @@ class engine {
         awaited_prefix awaited;
     };
 
-    // A request in the queue, with all its choices.
-    struct queued_request {
-        std::unique_ptr<generation> leader;
-        size_t n_overtaken = 0;  // requests that came later and have got a slot before this one
-    };
-
     // engine.cpp: the thread
     void run(std::promise<void> & ready);
     void make_slots();
@@ -184,6 +180,7 @@ class engine {
     // engine_ends.cpp: how requests end
     void drop_ended();
     void release(slot & target);
+    void note_service(const generation & ended);
     void finish(slot & target, finish_reason reason);
     void fail(slot & target, const error & reason);
     void finish(generation & ended, finish_reason reason);
@@ -278,6 +275,7 @@ class engine {
         std::make_shared<byte_budget>(static_cast<size_t>(params_.max_stream_bytes));
     decoder_factory make_decoder_;
     pyllama::metrics metrics_;
+    service_time service_;
     renderer renderer_;
     int32_t n_ctx_slot_ = 0;
     bool generates_ = true;  // false for encoders
@@ -319,7 +317,7 @@ class engine {
     std::vector<slot> slots_;
     prompt_cache prompts_;
     std::weak_ptr<const model> last_model_;  // before the sleep: somebody may hold it still
-    std::deque<queued_request> queue_;
+    request_queue queue_;
     std::deque<std::unique_ptr<embedding_task>> embeddings_;
     bool embedded_last_ = false;  // the step before this one made embeddings
     bool resting_ = false;        // the last step found nothing that could be decoded

@@ -6,7 +6,7 @@
 
 namespace pyllama {
 
-// First come, first served, but for requests that cannot use the slots that are idle. One that wants a particular
+// In the queue's order, but for requests that cannot use the slots that are idle. One that wants a particular
 // slot is passed by the others. One that needs several slots is passed by as many others as there are slots; then what
 // becomes idle is kept for it.
 void engine::admit() {
@@ -38,8 +38,7 @@ void engine::admit() {
             passed->n_overtaken++;
         }
         left_queue(static_cast<size_t>(next.n_slots_needed()));
-        assign(*target, std::move(it->leader));
-        it = queue_.erase(it);
+        assign(*target, queue_.take(it));
     }
 }
 
@@ -224,7 +223,7 @@ void engine::park(slot & victim) {
     metrics_.n_parked++;
     metrics_.n_queued += parked->n_slots_needed();
     const auto n_needed = static_cast<size_t>(parked->n_slots_needed());
-    queue_.push_front({std::move(parked)});
+    queue_.put_back(std::move(parked));
     const std::lock_guard<std::mutex> lock(mutex_);
     n_waiting_ += n_needed;
 }

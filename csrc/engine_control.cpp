@@ -74,6 +74,9 @@ control_result engine::result_of(const generation & target, bool applied, int32_
     result.success = true;
     result.applied = applied;
     result.state = state_of(target);
+    if (result.state == request_state::queued) {
+        result.queue_position = target.control()->group->queue_position.load(std::memory_order_relaxed);
+    }
     result.paused = target.paused() && result.state != request_state::finished;
     result.position = applied ? position : -1;
     return result;

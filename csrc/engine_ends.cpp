@@ -44,7 +44,13 @@ void engine::release(slot & target) {
     last_used_ = generation::clock::now();
 }
 
+void engine::note_service(const generation & ended) {
+    const auto kept = generation::clock::now() - ended.started_at();
+    service_.observe(std::chrono::duration<double>(kept).count());
+}
+
 void engine::finish(slot & target, finish_reason reason) {
+    note_service(*target.running);
     finish(*target.running, reason);
     release(target);
 }

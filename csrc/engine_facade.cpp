@@ -1,5 +1,6 @@
 #include "engine_facade.h"
 
+#include <algorithm>
 #include <ctime>
 
 #include "build-info.h"
@@ -154,9 +155,19 @@ std::string content_type(const prepared_request & prepared) {
     return std::string(prepared.writer->content_type());
 }
 
-submitted submit(engine & target, prepared_request & prepared, const std::string & owner) {
+submitted submit(engine & target, prepared_request & prepared, const std::string & owner,
+                 std::optional<int32_t> priority) {
     prepared.owner = owner;
+    prepared.params.priority =
+        std::min(prepared.priority.value_or(priority.value_or(0)), priority.value_or(priority_limits::most));
     return target.submit(std::move(prepared));
+}
+
+int32_t queue_position(const submitted & handle) {
+    if (!handle.control || handle.session->state() == session_state::finished) {
+        return -1;
+    }
+    return handle.control->group->queue_position.load(std::memory_order_relaxed);
 }
 
 std::string metrics_json(engine & target) {
@@ -164,6 +175,7 @@ std::string metrics_json(engine & target) {
     for (const auto & [name, value] : target.metrics().snapshot()) {
         json[name] = value;
     }
+    json["service_seconds"] = target.service().seconds();
     json["stream_bytes"] = target.stream_budget().used();
     json["stream_evictions"] = target.stream_budget().n_evicted();
     return json.dump_safe();

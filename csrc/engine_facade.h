@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "engine.h"
@@ -29,8 +30,13 @@ std::shared_ptr<prepared_request> prepare_decisions(engine & target, const std::
 std::string answer_text(engine & target, text_request kind, const std::string & body);
 std::string content_type(const prepared_request & prepared);
 
-// owner: who counts as one client, an API key for example.
-submitted submit(engine & target, prepared_request & prepared, const std::string & owner);
+// owner: who counts as one client, an API key for example. priority: of its requests, and the highest that they may ask
+// for; null where they may ask for any.
+submitted submit(engine & target, prepared_request & prepared, const std::string & owner,
+                 std::optional<int32_t> priority = {});
+
+// Requests before it in the queue; -1 when it does not wait there.
+int32_t queue_position(const submitted & handle);
 
 std::string metrics_json(engine & target);
 std::string histograms_json(engine & target);

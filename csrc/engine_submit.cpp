@@ -49,7 +49,11 @@ submitted engine::submit(prepared_request && prepared) {
     }
     {
         const std::lock_guard<std::mutex> lock(mutex_);
+        const size_t n_before = n_waiting_;
         enter_queue(leaders.size() * static_cast<size_t>(n_choices));
+        if (n_waiting_ > n_idle_) {  // until the engine thread has looked at its priority
+            handle.control->group->queue_position = static_cast<int32_t>(n_before);
+        }
         std::move(leaders.begin(), leaders.end(), std::back_inserter(submitted_));
     }
     wake_.notify_one();
@@ -65,7 +69,9 @@ void engine::enter_queue(size_t n) {
     const auto max_queue = static_cast<size_t>(params_.max_queue);
     if (!can_start && (max_queue == 0 || n_waiting_ >= max_queue + n_idle_)) {
         metrics_.n_rejected++;
-        throw error(error_kind::busy, "too many requests are waiting (" + std::to_string(n_waiting_) + ")");
+        error refused(error_kind::busy, "too many requests are waiting (" + std::to_string(n_waiting_) + ")");
+        refused.retry_after = service_.until_served(n_waiting_ + n, static_cast<size_t>(n_slots()));
+        throw refused;
     }
     n_waiting_ += n;
     last_used_ = generation::clock::now();

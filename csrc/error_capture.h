@@ -15,6 +15,7 @@ struct captured_error {
     std::string param;
     int64_t n_prompt_tokens = 0;
     int64_t n_ctx = 0;
+    int64_t retry_after = 0;
 };
 
 inline captured_error capture_error() {
@@ -27,6 +28,7 @@ inline captured_error capture_error() {
         captured.param = e.param;
         captured.n_prompt_tokens = e.n_prompt_tokens;
         captured.n_ctx = e.n_ctx;
+        captured.retry_after = e.retry_after;
     } catch (const std::bad_alloc &) {
         captured.out_of_memory = true;
         captured.message = "out of memory";

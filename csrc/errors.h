@@ -30,6 +30,7 @@ class error : public std::runtime_error {
     std::string param;            // the request field at fault, empty when none is
     int64_t n_prompt_tokens = 0;  // context_exceeded only
     int64_t n_ctx = 0;            // context_exceeded only
+    int64_t retry_after = 0;      // busy only: seconds until it is worth while to try again, 0 = not known
 };
 
 inline error bad_request(const std::string & message, std::string param = {}) {

@@ -93,6 +93,7 @@ class generation {
 
     // Whether it had a slot already: in the queue, then, it is parked.
     bool started() const { return started_; }
+    clock::time_point started_at() const { return started_at_; }  // when it got its first slot
 
     // Whether the answer is inside a reasoning block.
     bool reasons() const { return sampler_.reasoning().inside(); }

@@ -51,6 +51,7 @@ std::string params_json(const server_params & params) {
         {"embeddings", c.embedding},
         {"verbosity", c.verbosity},
         {"max_queue", params.max_queue},
+        {"key_priority", params.key_priority},
         {"step_budget_ms", params.step_budget_ms},
         {"max_body_bytes", params.max_body_bytes},
         {"shutdown_timeout", params.shutdown_timeout},

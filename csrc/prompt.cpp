@@ -141,6 +141,7 @@ prepared_request prepare(const std::shared_ptr<const model> & model, chat_reques
     prepared.background = request.background;
     request.stream = request.stream || request.background;
     prepared.n_choices = request.n_choices;
+    prepared.priority = request.priority;
 
     generation_params & params = prepared.params;
     take_settings(*model, request, limits, request.stream || always_streams(dialect), params);

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -28,6 +29,7 @@ struct generation_params {
     bool cache_prompt = true;
     uint32_t seed_offset = 0;  // of several choices of a prompt, the nth has the seed plus n
     int32_t id_slot = -1;      // a particular slot, or any
+    int32_t priority = 0;      // in the queue: higher first
     // Prompts that take turns in one slot: the one that the first of them got, -1 before. Engine thread.
     std::shared_ptr<int32_t> shared_slot;
     int32_t n_reuse_most = std::numeric_limits<int32_t>::max();  // tokens that may come from the cache
@@ -68,6 +70,12 @@ struct further_prompt {
     llama_tokens labels;          // instead of the first prompt's
 };
 
+// What may be asked for in the queue: higher goes first.
+struct priority_limits {
+    static constexpr int32_t least = -10;
+    static constexpr int32_t most = 10;
+};
+
 struct prepared_request {
     std::string id;                               // "chatcmpl-...", "resp_...", "msg_..."
     std::shared_ptr<const pyllama::model> model;  // that it was prepared with
@@ -84,6 +92,7 @@ struct prepared_request {
     std::vector<llama_tokens> inputs;
     std::shared_ptr<embedding_results> embeddings;
     generation_params params;
+    std::optional<int32_t> priority;  // that the client asks for
     std::unique_ptr<frame_writer> writer;
 };
 

@@ -57,6 +57,7 @@ prepared_request prepare(const std::shared_ptr<const model> & model, completion_
     require_one_answer(dialect, static_cast<int32_t>(request.prompts.size()), "prompt");
     prepared_request prepared;
     prepared.n_choices = request.n_choices;
+    prepared.priority = request.priority;
     prepared.id = (dialect == dialect::openai ? "cmpl-" : "chatcmpl-") + random_id();
     prepared.stream = request.stream || dialect == dialect::paddler;
     prepared.sse_ping_interval = request.sse_ping_interval;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -55,6 +56,7 @@ struct generation_request {
     int32_t n_predict = -1;
     int32_t n_logprobs = -1;
     int32_t id_slot = -1;
+    std::optional<int32_t> priority;  // in the queue
     int32_t n_keep = 0;
     int32_t n_discard = 0;
     int32_t n_cache_reuse = 0;

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "errors.h"
+#include "prompt.h"
 #include "sampling_fields.h"
 
 namespace pyllama {
@@ -44,6 +45,8 @@ constexpr plain_field plain_fields[] = {
     {"n_predict", plain_field::integer, -1, int32_max, SET(r.n_predict = static_cast<int32_t>(v))},
     {"t_max_predict_ms", plain_field::integer, -1, 1e15, SET(r.t_max_predict_ms = static_cast<int64_t>(v))},
     {"id_slot", plain_field::integer, -1, int32_max, SET(r.id_slot = static_cast<int32_t>(v))},
+    {"priority", plain_field::integer, priority_limits::least, priority_limits::most,
+     SET(r.priority = static_cast<int32_t>(v))},
     {"n_keep", plain_field::integer, -1, int32_max, SET(r.n_keep = static_cast<int32_t>(v))},
     {"n_discard", plain_field::integer, 0, int32_max, SET(r.n_discard = static_cast<int32_t>(v))},
     {"n_cache_reuse", plain_field::integer, 0, int32_max, SET(r.n_cache_reuse = static_cast<int32_t>(v))},

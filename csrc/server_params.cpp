@@ -22,6 +22,7 @@ struct own_flag {
     const char * help;
     void (*set)(server_params & params, double value);
     double least;
+    void (*set_text)(server_params & params, const std::string & text) = nullptr;  // instead of a number
 };
 
 const own_flag own_flags[] = {
@@ -30,6 +31,10 @@ const own_flag own_flags[] = {
      [](server_params & p, double v) { p.share_prefixes = v != 0; }, 0},
     {"--max-queue", "PYLLAMA_MAX_QUEUE", "requests that may wait for a slot before new ones get 429 (default: 512)",
      [](server_params & p, double v) { p.max_queue = static_cast<int32_t>(v); }, 0},
+    {"--key-priority", "PYLLAMA_KEY_PRIORITY",
+     "API keys and the priority of their requests in the queue, from -10 to 10, higher first: KEY=N,...; * is for all "
+     "others, and for everybody where there are no keys. A request may ask for less, not for more (default: *=0)",
+     nullptr, 0, [](server_params & p, const std::string & text) { p.key_priority = text; }},
     {"--step-budget-ms", "PYLLAMA_STEP_BUDGET_MS",
      "milliseconds that a step may take while somebody decodes, so that a long prompt holds no answer up: its chunks "
      "are "
@@ -78,6 +83,10 @@ const own_flag own_flags[] = {
      [](server_params & p, double v) { p.queue_timeout = v; }, 0},
 };
 
+const char * value_of(const own_flag & flag) {
+    return flag.set_text != nullptr ? "KEY=N,..." : "N";
+}
+
 const own_flag * find_own(std::string name) {
     for (char & c : name) {
         c = c == '_' ? '-' : c;
@@ -91,6 +100,10 @@ const own_flag * find_own(std::string name) {
 }
 
 void set_own(server_params & params, const own_flag & flag, const std::string & text, const std::string & source) {
+    if (flag.set_text != nullptr) {
+        flag.set_text(params, text);
+        return;
+    }
     char * end = nullptr;
     const double value = std::strtod(text.c_str(), &end);
     if (text.empty() || *end != '\0' || !(value >= flag.least) || value > 1e15) {
@@ -133,7 +146,7 @@ void resolve_batches(common_params & params) {
 void print_own_usage(int, char **) {
     std::printf("\n----- pyllama -----\n\n");
     for (const auto & flag : own_flags) {
-        std::printf("%-40s%s\n%-40s(env: %s)\n", (std::string(flag.name) + " N").c_str(), flag.help, "",
+        std::printf("%-40s%s\n%-40s(env: %s)\n", (std::string(flag.name) + " " + value_of(flag)).c_str(), flag.help, "",
                     flag.environment);
     }
     std::fflush(stdout);
@@ -220,7 +233,7 @@ std::vector<flag_facts> known_flags() {
         flags.push_back(std::move(facts));
     }
     for (const own_flag & each : own_flags) {
-        flags.push_back({{each.name}, {}, {"N"}, each.environment, each.help, "pyllama"});
+        flags.push_back({{each.name}, {}, {value_of(each)}, each.environment, each.help, "pyllama"});
     }
     return flags;
 }

@@ -17,6 +17,7 @@ struct server_params {
     bool share_prefixes = true;                     // of the unified KV cache, among slots
     int32_t max_queue = 512;                        // requests that may wait for a slot; more get 429
     double step_budget_ms = 0;                      // of a step while somebody decodes; 0 = measured, -1 = none
+    std::string key_priority;                       // KEY=N,...: of an API key's requests in the queue
     int64_t max_body_bytes = 32 * 1024 * 1024;      // of an HTTP request
     double shutdown_timeout = 10;                   // seconds that running requests get on SIGTERM
     double write_timeout = 60;                      // seconds a client may take nothing of its answer

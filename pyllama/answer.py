@@ -90,7 +90,8 @@ class ControlResult:
     ``success`` with ``applied`` False: it waits for its moment. ``state`` is where the request is now:
     "queued", "prefill", "reasoning", "content" or "finished", None for one that allows no control.
     ``position`` counts the tokens of the answer before the first one that is concerned, None while nothing
-    is. ``message`` says why there is no success. With several choices, ``choices`` has a result for each.
+    is. ``queue_position``, of a queued request, counts the requests before it. ``message`` says why there is
+    no success. With several choices, ``choices`` has a result for each.
     """
 
     success: bool
@@ -101,6 +102,7 @@ class ControlResult:
     event_id: int | None = None
     message: str | None = None
     action: str | None = None
+    queue_position: int | None = None
     choices: tuple[ControlResult, ...] = ()
 
 

@@ -6,7 +6,7 @@ PyllamaError
 ├── NotFoundError (LookupError)
 ├── UnsupportedError                      known, but not served by this build or model
 ├── EngineUnavailableError                loading, or shutting down
-│   └── EngineBusyError                   the queue is full; try again
+│   └── EngineBusyError                   the queue is full; try again in .retry_after seconds
 ├── ClosedError (ValueError)              a handle was used after close()
 ├── ModelLoadError (OSError)              missing, truncated, or no GGUF
 └── EngineError (RuntimeError)            anything else
@@ -73,7 +73,15 @@ class EngineUnavailableError(PyllamaError):
 
 
 class EngineBusyError(EngineUnavailableError):
-    """The request queue is full; try again later."""
+    """The request queue is full; try again later.
+
+    ``retry_after`` is in how many seconds what waits now will have been served, as far as the engine can tell
+    from what it served so far; None when it cannot.
+    """
+
+    def __init__(self, message: str, *, retry_after: int | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class ClosedError(PyllamaError, ValueError):

@@ -28,6 +28,11 @@ class StreamBase:
         self.id: str = stream.id
         self.n_prompt_tokens = n_prompt_tokens
 
+    @property
+    def queue_position(self) -> int | None:
+        """How many requests are before this one in the queue; None once it has a slot. Any thread may ask."""
+        return self._stream.queue_position
+
     def cancel(self) -> None:
         """End the request before its next token; idempotent. Iteration then ends. Any thread may call it."""
         self._stream.cancel()

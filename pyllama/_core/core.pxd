@@ -24,6 +24,7 @@ cdef extern from "error_capture.h" namespace "pyllama" nogil:
         string param
         int64_t n_prompt_tokens
         int64_t n_ctx
+        int64_t retry_after
 
     captured_error capture_error()
 

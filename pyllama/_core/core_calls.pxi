@@ -171,7 +171,9 @@ cdef extern from "engine_facade.h" namespace "pyllama" nogil:
         c_engine & target, c_text_request kind, const string & body) except +raise_captured
     string c_content_type "pyllama::content_type"(const c_prepared_request & prepared)
     c_submitted c_submit "pyllama::submit"(
-        c_engine & target, c_prepared_request & prepared, const string & owner) except +raise_captured
+        c_engine & target, c_prepared_request & prepared, const string & owner,
+        optional[int32_t] priority) except +raise_captured
+    int32_t c_queue_position "pyllama::queue_position"(const c_submitted & handle)
     string c_metrics_json "pyllama::metrics_json"(c_engine & target) except +raise_captured
     string c_histograms_json "pyllama::histograms_json"(c_engine & target) except +raise_captured
     string c_slots_json "pyllama::slots_json"(c_engine & target) except +raise_captured

@@ -262,21 +262,27 @@ cdef class Engine:
         body = _json.dumps({"tokens": [int(token) for token in tokens]}).encode()
         return _json.loads(self.answer_text("detokenize", body))["content"]
 
-    def submit(self, Prepared prepared not None, Waker waker=None, uint64_t key=0, bytes owner=b"") -> Stream:
+    def submit(
+        self, Prepared prepared not None, Waker waker=None, uint64_t key=0, bytes owner=b"", object priority=None
+    ) -> Stream:
         """Queue a prepared request; its stream exists from now on. Never waits for a step.
 
         With a waker, ``key`` is marked there on each change. ``owner`` says whose paused requests count together.
+        ``priority`` is what the request has in the queue unless it asks for less; None: what it asks for, else 0.
         Raises EngineBusyError when the queue is full and EngineUnavailableError after shutdown().
         """
         cdef string whose = owner
+        cdef optional[int32_t] rank
         cdef shared_ptr[c_engine] engine
         cdef c_submitted made
         cdef c_prepared_request * request
         self.check()
         request = prepared.alive()
         engine = self.handle
+        if priority is not None:
+            rank = <int32_t> priority
         with nogil:
-            made = c_submit(deref(engine), deref(request), whose)
+            made = c_submit(deref(engine), deref(request), whose, rank)
         prepared.handle.reset()
         cdef Stream stream = Stream.__new__(Stream)
         stream.handle = made

@@ -26,7 +26,7 @@ cdef int raise_captured() except -1:
     if captured.kind == error_kind.unsupported:
         raise _errors.UnsupportedError(message)
     if captured.kind == error_kind.busy:
-        raise _errors.EngineBusyError(message)
+        raise _errors.EngineBusyError(message, retry_after=captured.retry_after or None)
     if captured.kind == error_kind.unavailable:
         raise _errors.EngineUnavailableError(message)
     if captured.kind == error_kind.closed:

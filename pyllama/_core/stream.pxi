@@ -133,6 +133,12 @@ cdef class Stream:
         return "started" if state == c_session_state.started else "finished"
 
     @property
+    def queue_position(self) -> int | None:
+        """How many requests are before it in the queue; None when it does not wait there."""
+        cdef int32_t position = c_queue_position(self.handle)
+        return position if position >= 0 else None
+
+    @property
     def error(self) -> Exception | None:
         """The error that ended the stream, or None."""
         try:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from starlette.datastructures import Headers
 
-__all__ = ["OWNER", "ApiKeys"]
+from pyllama.errors import InvalidRequestError
+
+__all__ = ["OWNER", "ApiKeys", "Priorities", "read_priorities"]
 
 # Where the gate puts a request's owner into its scope, as bytes.
 OWNER = "pyllama.owner"
+
+_HIGHEST = 10
 
 
 class ApiKeys:
@@ -41,6 +45,42 @@ class ApiKeys:
         for known in self._digests:
             found |= hmac.compare_digest(known, digest)
         return digest if found else None
+
+
+class Priorities:
+    """What the requests of each key have in the queue, and the most that they may ask for."""
+
+    def __init__(self, by_key: Mapping[str, int]) -> None:
+        self._others = by_key.get("*", 0)
+        self._by_owner = {
+            _digest(key.encode("utf-8", "surrogateescape")): priority for key, priority in by_key.items()
+        }
+
+    def of(self, owner: bytes) -> int:
+        """Return the priority of an owner, as ``ApiKeys`` names them."""
+        return self._by_owner.get(owner, self._others)
+
+
+def read_priorities(text: str) -> dict[str, int]:
+    """Return what ``--key-priority`` says, by key.
+
+    Raises:
+        InvalidRequestError: It is no list of KEY=N. The message repeats no key.
+    """
+    found: dict[str, int] = {}
+    for entry in filter(None, text.split(",")):
+        key, _, number = entry.rpartition("=")
+        try:
+            priority = int(number)
+        except ValueError:
+            priority = _HIGHEST + 1
+        if not key or abs(priority) > _HIGHEST:
+            raise InvalidRequestError(
+                f"--key-priority takes KEY=N,... with N from -{_HIGHEST} to {_HIGHEST}",
+                param="--key-priority",
+            )
+        found[key] = priority
+    return found
 
 
 def _digest(key: bytes) -> bytes:

@@ -14,7 +14,14 @@ from starlette.types import Scope
 
 from pyllama.errors import InvalidRequestError
 
-__all__ = ["check_id", "conversation_of_path", "conversation_of_request", "position_of", "wants_event_ids"]
+__all__ = [
+    "check_id",
+    "conversation_of_path",
+    "conversation_of_request",
+    "position_of",
+    "wants_event_ids",
+    "wants_queue_position",
+]
 
 # Bytes of an id in UTF-8 at most.
 MAX_ID = 16 * 1024
@@ -68,6 +75,11 @@ def position_of(scope: Scope) -> tuple[int, int | None]:
 def wants_event_ids(scope: Scope) -> bool:
     """Whether the reader asks for ``id:`` lines, with ``X-Stream-Event-Ids: 1``."""
     return _header(scope, b"x-stream-event-ids").strip() == b"1"
+
+
+def wants_queue_position(scope: Scope) -> bool:
+    """Whether the client wants to be told its place in the queue, with ``X-Queue-Position: 1``."""
+    return _header(scope, b"x-queue-position").strip() == b"1"
 
 
 def _number(text: str, message: str, param: str) -> int:

@@ -40,8 +40,8 @@ _TYPES = {
     503: "unavailable_error",
 }
 
-# Seconds until a slot may be free: a full queue empties one request at a time.
-_RETRY_AFTER = "1"
+# Seconds, where the engine does not know better.
+_RETRY_AFTER = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,10 @@ def describe_exception(exc: BaseException, dialect: str = "") -> ErrorAnswer:
         error["first_kept"] = exc.first_kept
     if isinstance(exc, errors.InvalidRequestError) and exc.param is not None:
         error["param"] = exc.param
-    return ErrorAnswer(status, error, {"retry-after": _RETRY_AFTER} if status == 429 else {})
+    headers = {}
+    if status == 429:
+        headers["retry-after"] = str(getattr(exc, "retry_after", None) or _RETRY_AFTER)
+    return ErrorAnswer(status, error, headers)
 
 
 def _describe_http(exc: HTTPException) -> ErrorAnswer:

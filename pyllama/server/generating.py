@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from pyllama.loop import StreamReader
 from pyllama.server.auth import OWNER
-from pyllama.server.conversation import conversation_of_request, wants_event_ids
+from pyllama.server.conversation import conversation_of_request, wants_event_ids, wants_queue_position
 from pyllama.server.errors import send_json
 from pyllama.server.exchange import ClientGoneError, Exchange
 from pyllama.server.responses import send_stream, send_whole
@@ -66,6 +66,7 @@ class GeneratingEndpoint:
             reader = self._state.submit(prepared, owner)
         del body
         if streaming:
-            await send_stream(exchange, reader, settings, ping_interval)
+            tells_queue = wants_queue_position(exchange.scope)
+            await send_stream(exchange, reader, settings, ping_interval, tells_queue=tells_queue)
         else:
             await send_whole(exchange, reader, settings)

@@ -32,19 +32,29 @@ _KEEP_ALIVE = b":\n\n"
 _KEEP_ALIVES = {"anthropic": b'event: ping\ndata: {"type":"ping"}\n\n'}
 # Bytes of one send at most.
 _MAX_SEND = 256 * 1024
+# Seconds between two looks at the queue, for those who asked for their place in it.
+_QUEUE_LOOK = 0.5
 
 
 async def send_stream(
-    exchange: Exchange, reader: StreamReader | SessionReader, settings: Settings, ping_interval: float
+    exchange: Exchange,
+    reader: StreamReader | SessionReader,
+    settings: Settings,
+    ping_interval: float,
+    *,
+    tells_queue: bool = False,
 ) -> None:
     """Send a stream as it grows. Returns when it has ended, the client is gone, or it takes nothing.
 
     ``ping_interval``: seconds of silence before a keep-alive comment; zero or less: none.
+    ``tells_queue``: while the request is queued, its position is told in comments.
 
     Raises:
         PyllamaError: The request failed before anything was sent.
     """
     with _Delivery(exchange, reader, settings.write_timeout, ping_interval) as delivery:
+        if tells_queue and reader.stream.content_type == "text/event-stream":
+            delivery.tell_queue()
         await delivery.stream()
 
 
@@ -86,6 +96,7 @@ class _Delivery:
         self._headers_sent = False
         self._chunks = ChunkWriter(exchange.scope.get("http_version", ""))
         self._scope = anyio.CancelScope()
+        self._queue: _QueueComments | None = None
         self._clock = _DeliveryClock(write_timeout, ping_interval, reader.watch.wake, self._give_up)
 
     def __enter__(self) -> _Delivery:
@@ -94,8 +105,14 @@ class _Delivery:
 
     def __exit__(self, *exc_info: object) -> None:
         self._clock.stop()
+        if self._queue is not None:
+            self._queue.stop()
         self._reader.close()
         self._reader.abandon()
+
+    def tell_queue(self) -> None:
+        """Have stream() tell the request's place in the queue."""
+        self._queue = _QueueComments(self._reader)
 
     async def stream(self, *, at_once: bool = False) -> None:
         with self._scope:
@@ -115,6 +132,8 @@ class _Delivery:
                     await self._send(data, more=not self._reader.finished)
                     if self._reader.finished:
                         return
+                elif self._queue is not None and (comment := self._queue.comment()):
+                    await self._send(comment, more=True)
                 elif self._clock.silent:
                     await self._send(_KEEP_ALIVES.get(self._dialect, _KEEP_ALIVE), more=True)
                 await self._reader.watch.wait()
@@ -177,6 +196,35 @@ class _Delivery:
         if transport is not None:
             transport.abort()
         self._scope.cancel()
+
+
+class _QueueComments:
+    """Tells a client its place in the queue when it has changed: a comment line, no part of the stream."""
+
+    def __init__(self, reader: StreamReader | SessionReader) -> None:
+        self._reader = reader
+        self._told: int | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._look_again()
+
+    def comment(self) -> bytes:
+        """Return the comment, empty when there is nothing new to tell."""
+        position = self._reader.stream.queue_position
+        if position is None or position == self._told:
+            return b""
+        self._told = position
+        return b": queue-position %d\n\n" % position
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look_again(self) -> None:
+        self.stop()
+        if self._reader.stream.state == "accepted":
+            self._timer = asyncio.get_running_loop().call_later(_QUEUE_LOOK, self._look_again)
+            self._reader.watch.wake()
 
 
 def _headers(content_type: str) -> list[tuple[bytes, bytes]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 from pyllama.errors import InvalidRequestError
+from pyllama.server.auth import read_priorities
 
 __all__ = ["Settings"]
 
@@ -23,6 +24,7 @@ class Settings:
     port: int = 8080
     reuse_port: bool = False
     api_keys: tuple[str, ...] = ()
+    key_priorities: Mapping[str, int] = field(default_factory=dict, repr=False)
     api_prefix: str = ""
     cors_origins: str = "*"
     cors_methods: str = "GET, POST, DELETE, OPTIONS"
@@ -62,7 +64,7 @@ class Settings:
         """Take the known names out of ``ServerParams.as_dict()``; lists become tuples.
 
         Raises:
-            InvalidRequestError: ``--ui-config`` is no JSON object.
+            InvalidRequestError: ``--ui-config`` is no JSON object, or ``--key-priority`` no list of KEY=N.
         """
         known = {each.name for each in fields(cls)}
         values: dict[str, Any] = {
@@ -79,6 +81,7 @@ class Settings:
             values["prepare_threads"] = flags["threads_http"]
         if flags.get("ui_config"):
             values["ui_settings"] = _read_ui_config(flags["ui_config"])
+        values["key_priorities"] = read_priorities(flags.get("key_priority", ""))
         return cls(**values)
 
     @property

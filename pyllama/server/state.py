@@ -14,6 +14,7 @@ import anyio.to_thread
 
 from pyllama.errors import EngineUnavailableError
 from pyllama.loop import LoopNotifier, StreamReader
+from pyllama.server.auth import Priorities
 from pyllama.server.conversation import check_id
 from pyllama.server.session import Session
 from pyllama.server.sessions import Sessions
@@ -38,6 +39,7 @@ class ServerState:
         self._n_running = 0
         self._idle = asyncio.Event()
         self._sessions: Sessions | None = None
+        self._priorities = Priorities(settings.key_priorities)
         # By owner and id, for as long as somebody reads them, or their sessions are there.
         self._completions: WeakValueDictionary[tuple[bytes, str], StreamReader | Session] = (
             WeakValueDictionary()
@@ -165,7 +167,9 @@ class ServerState:
             raise EngineUnavailableError(self.unready_message)
         watch = self._notifier.watch()
         try:
-            stream = engine.submit(prepared, self._notifier.waker, watch.key, owner)
+            stream = engine.submit(
+                prepared, self._notifier.waker, watch.key, owner, self._priorities.of(owner)
+            )
         except BaseException:
             self._notifier.forget(watch)
             raise
@@ -183,7 +187,7 @@ class ServerState:
         check_id(conversation_id)
         self.sessions.check_room(owner, conversation_id)
         receipt = prepared.receipt
-        stream = self.engine.submit(prepared, owner=owner)
+        stream = self.engine.submit(prepared, owner=owner, priority=self._priorities.of(owner))
         try:
             session = self.sessions.open(owner, conversation_id, stream)
         except BaseException:

@@ -60,7 +60,11 @@ async def test_a_pause_and_a_resume_change_nothing(engine: Engine) -> None:
         assert not again.success
         assert again.message == "the completion is paused already"
         resumed = await stream.control("resume")
-        assert resumed == ControlResult(True, True, resumed.state, False, paused.position)
+        where = resumed.queue_position  # it may have been paused before it got its slot
+        expected_result = ControlResult(
+            True, True, resumed.state, False, paused.position, queue_position=where
+        )
+        assert resumed == expected_result
         answer = await stream.result()
     assert (answer.reasoning, answer.content) == (expected.reasoning, expected.content)
     assert answer.finish_reason == "stop"
@@ -110,8 +114,10 @@ async def test_a_queued_request_is_found(engine: Engine) -> None:
         assert (await first.control("pause")).success
         assert (await second.control("pause")).success
         async with await ask(engine) as third:
+            assert (first.queue_position, third.queue_position) == (None, 0)
             refused = await third.control("pause")
             assert not refused.success
+            assert (refused.state, refused.queue_position) == ("queued", 0)
             assert refused.message == "too many completions are paused: at most 2 at a time (--max-paused)"
             stopped = await third.control("stop")
             assert stopped == ControlResult(True, True, "finished", False, 0)

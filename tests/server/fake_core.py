@@ -82,6 +82,8 @@ class Stream:
     def __init__(self, prepared: Prepared, waker: Waker | None, key: int, owner: bytes = b"") -> None:
         self.id = f"chatcmpl-fake-{next(_numbers)}"
         self.owner = owner
+        self.priority: int | None = None
+        self.queue_position: int | None = None
         self.body = prepared.body
         self.content_type = prepared.content_type
         self.dialect = prepared.dialect
@@ -205,12 +207,18 @@ class Engine:
         return self.prepare_chat(body, dialect)
 
     def submit(
-        self, prepared: Prepared, waker: Waker | None = None, key: int = 0, owner: bytes = b""
+        self,
+        prepared: Prepared,
+        waker: Waker | None = None,
+        key: int = 0,
+        owner: bytes = b"",
+        priority: int | None = None,
     ) -> Stream:
         if self.refuse is not None:
             raise self.refuse
         prepared.take()
         stream = Stream(prepared, waker, key, owner)
+        stream.priority = priority
         self.streams.append(stream)
         self.on_submit(stream)
         self.submitted.set()

@@ -68,6 +68,7 @@ ANSWERS: dict[str, Schema] = {
             "message": STRING,
             "applied": BOOLEAN,
             "state": choice("queued", "prefill", "reasoning", "content", "finished"),
+            "queue_position": _COUNT,
             "paused": BOOLEAN,
             "position": nullable(_COUNT),
             "event_id": nullable(_COUNT),

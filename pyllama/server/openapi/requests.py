@@ -66,6 +66,7 @@ GENERATING: dict[str, Schema] = {
     "n_probs": integer(0, 128),
     "t_max_predict_ms": integer(-1),
     "id_slot": integer(-1, 255),
+    "priority": integer(-10, 10, "in the queue: higher goes first; at most what --key-priority allows"),
     "n_keep": integer(-1, text="tokens of the prompt that a context shift leaves; -1: all"),
     "n_discard": integer(0, text="tokens that a context shift drops; 0: half of the others"),
     "n_cache_reuse": integer(0, text="least tokens of a cached chunk that is moved; 0: none is"),

@@ -77,6 +77,7 @@ _GAUGES = (
     ("pyllama:sessions_live", "sessions_live", "Conversations whose stream goes on"),
     ("pyllama:sessions_kept", "sessions_kept", "Conversations whose stream has ended and can be read again"),
     ("pyllama:session_readers", "session_readers", "Readers of conversations' streams"),
+    ("pyllama:service_seconds", "service_seconds", "Mean time that a request keeps its slot"),
     ("pyllama:stream_bytes", "stream_bytes", "Memory of all streams"),
     ("pyllama:cache_bytes", "cache_bytes", "Memory of the sequences kept in host memory (--cache-ram)"),
 )
