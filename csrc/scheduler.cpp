@@ -7,6 +7,9 @@ namespace pyllama {
 
 namespace {
 
+// Of so many steps in which prompts may share, one is left to the decoding slots: it shows what that takes by itself.
+constexpr uint64_t decode_alone = 8;
+
 int32_t n_tokens_of(const std::vector<chunk> & plan) {
     int32_t n = 0;
     for (const chunk & part : plan) {
@@ -181,9 +184,11 @@ std::vector<chunk> scheduler::next(std::vector<slot> & slots) {
     if (decode_now) {
         add_decode(decoding, more, plan);
     }
+    const bool mixed = decode_now && !prefilling.empty();
+    const bool alone_now = mixed && (limits_.alternate || (budget_.enabled() && ++n_mixed_ % decode_alone == 0));
     const auto n_decode = static_cast<int32_t>(plan.size());
     const int32_t n_forced = n_tokens_of(plan) - n_decode;
-    if (!(limits_.alternate && decode_now)) {
+    if (!alone_now) {
         add_prefill(prefilling, std::min(more, limits_.n_ubatch - n_decode) - n_forced, plan);
     }
     load_ = {n_decode, n_tokens_of(plan) - n_decode, demand_.n_cells};

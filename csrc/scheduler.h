@@ -70,6 +70,7 @@ class scheduler {
     step_demand demand_;
     step_load load_;
     std::vector<passed> passed_;  // by slot
+    uint64_t n_mixed_ = 0;        // steps that had both
     bool decoded_last_ = false;
     std::vector<uint64_t> served_;  // with LoRA: by slot, the step that it was last part of
     uint64_t n_steps_ = 0;

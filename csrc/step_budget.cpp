@@ -34,7 +34,7 @@ double step_budget::overhead(const step_demand & demand) const {
 }
 
 int32_t step_budget::n_tokens(const step_demand & demand) const {
-    if (limits_.ms < 0 || demand.n_decoding == 0) {
+    if (!enabled() || demand.n_decoding == 0) {
         return limits_.n_ubatch;
     }
     if (!cost_.known()) {

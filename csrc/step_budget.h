@@ -32,6 +32,8 @@ class step_budget {
   public:
     explicit step_budget(budget_limits limits) : limits_(limits) {}
 
+    bool enabled() const { return limits_.ms >= 0; }
+
     // Tokens that the step may have besides one for each decoding slot: all of the ubatch when nobody decodes. Never
     // less than the smallest chunk, or no prompt would get ahead under a budget below a decode step's time.
     int32_t n_tokens(const step_demand & demand) const;

@@ -12,8 +12,8 @@ constexpr double unit_tokens = 64;
 constexpr double unit_cells = 4096;
 
 // Share of the way to a measurement that the estimate goes, and what a slow one counts for at most: with these a
-// single step that stalled raises the estimate by an eighth.
-constexpr double rate_up = 0.25;
+// single step that stalled raises the estimate by a quarter.
+constexpr double rate_up = 0.5;
 constexpr double rate_down = 0.5;
 constexpr double most_error = 0.5;    // of the estimate
 constexpr double least_error = 0.01;  // ms: an estimate of nothing grows again
@@ -39,11 +39,25 @@ step_cost::features step_cost::of_prefill(int32_t n_tokens, double n_cells) {
 }
 
 void step_cost::observe(const step_load & load, double ms) {
-    if (load.n_prompt > 0) {
-        prefill_.observe(of_prefill(load.n_prompt, load.n_cells), std::max(0.0, ms - decode(load.n_decode)));
-    } else if (load.n_decode > 0) {
-        decode_.observe(of_decode(load.n_decode), ms);
+    if (load.n_prompt == 0) {
+        if (load.n_decode > 0) {
+            decode_.observe(of_decode(load.n_decode), ms);
+        }
+        return;
     }
+    const features x = of_prefill(load.n_prompt, load.n_cells);
+    const double base = decode(load.n_decode);
+    const double added = prefill_.at(x);
+    if (base <= 0 || added <= 0) {
+        prefill_.observe(x, std::max(0.0, ms - base));
+        return;
+    }
+    // A busy machine makes every step longer, whatever is in it. Only a decode step says that it is not busy any more.
+    const double shared = std::max(0.0, ms - base - added) * base / (base + added);
+    if (shared > 0) {
+        decode_.observe(of_decode(load.n_decode), base + shared);
+    }
+    prefill_.observe(x, std::max(0.0, ms - base - shared));
 }
 
 double step_cost::decode(int32_t n_slots) const {

@@ -3,8 +3,9 @@
 // thread-safe.
 //
 // Each half is a line through the origin of two features, moved a part of the way to each measurement. Decode steps
-// teach the one, steps with prompts the other. So no chunk size has an estimate of its own that would go stale while
-// other sizes are in use.
+// teach the first, steps with prompts the second, and the first too when they take longer than expected: a busy machine
+// makes every step longer. No chunk size has an estimate of its own that would go stale
+// while other sizes are in use.
 #pragma once
 
 #include <cstdint>

@@ -51,8 +51,12 @@ class board {
         take({{&slots[id], 0, 1, true}});
     }
 
-    std::vector<chunk> step(double ms = 1) {
+    // A step that takes so many milliseconds, and for each token of a prompt.
+    std::vector<chunk> step(double ms = 1, double ms_per_token = 0) {
         const std::vector<chunk> plan = plans.next(slots);
+        for (const chunk & part : plan) {
+            ms += part.target->state() == slot_state::prefill ? ms_per_token * (part.end - part.begin) : 0;
+        }
         take(plan);
         plans.observe(ms);
         return plan;
@@ -156,11 +160,13 @@ TEST(chunks_follow_the_time_that_steps_take) {
         each.step(10);
     }
     each.put(1, 20000);
-    for (int i = 0; i < 50; ++i) {
-        const int32_t n = static_cast<int32_t>(each.plans.next(each.slots).back().end - each.slots[1].cached.size());
-        each.step(10 + 0.25 * n);
+    int n_alone = 0;
+    for (int i = 0; i < 64; ++i) {
+        const int32_t n = each.n_tokens(each.step(10, 0.25), 1);
+        n_alone += n == 0 ? 1 : 0;
+        CHECK(i < 32 || n == 0 || n == 128 || n == 160);
     }
-    CHECK_EQ(each.n_tokens(each.step(10), 1), 128);
+    CHECK_EQ(n_alone, 8);
 }
 
 TEST(the_shorter_prompt_goes_first) {

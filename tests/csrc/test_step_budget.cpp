@@ -14,10 +14,11 @@ constexpr int32_t n_ubatch = 512;
 class machine {
   public:
     double slowness = 1;
+    double delay = 0;  // of each step, whatever is in it
 
     double run(const step_load & load) const {
         const double per_token = (load.n_prompt < 100 ? 0.7 : 0.5) + load.n_cells / 4096 * 0.25;
-        return slowness * (10 + 2.0 * load.n_decode + per_token * load.n_prompt);
+        return delay + slowness * (10 + 2.0 * load.n_decode + per_token * load.n_prompt);
     }
 };
 
@@ -49,6 +50,9 @@ class busy_engine {
             n_steps++;
             smallest = std::min(smallest, size);
             double gap = 0;
+            if (!alternate_ && n_steps % 8 == 0) {
+                total += observe({n_decoding, 0, 0});  // as the scheduler does
+            }
             if (alternate_) {
                 gap = observe({n_decoding, 0, 0}) + observe({0, size, n_cells});
             } else {
@@ -167,6 +171,21 @@ TEST(a_slow_machine_gets_smaller_chunks_until_it_is_fast_again) {
     engine.host.slowness = 1;
     engine.prefill(1000);
     CHECK(engine.budget.n_tokens({4, 1, 1000}) >= before * 3 / 4);
+}
+
+TEST(what_every_step_loses_is_not_put_down_to_tokens) {
+    busy_engine engine(budget_limits::automatic);
+    engine.prefill(4000);
+    const int32_t before = engine.budget.n_tokens({4, 1, 1000});
+    engine.host.delay = 500;
+    engine.prefill(4000);
+    CHECK(engine.budget.n_tokens({4, 1, 1000}) > before);
+    engine.host.delay = 0;
+    for (int i = 0; i < 30; ++i) {
+        engine.observe({4, 0, 0});
+    }
+    engine.prefill(2000);
+    CHECK(engine.worst < 6 * engine.host.run({4, 0, 0}));
 }
 
 TEST(chunks_have_few_sizes) {
