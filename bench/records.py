@@ -6,7 +6,9 @@ import json
 import math
 import os
 import platform
+import shlex
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -20,7 +22,7 @@ from bench.reference import build_number
 
 
 def machine() -> dict[str, Any]:
-    """Return what the figures depend on."""
+    """Return what the figures depend on; `arguments` are those of the last run that wrote them."""
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {
@@ -30,6 +32,7 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "llama.cpp": f"b{build_number()}",
         "pyllama": revision(),
+        "arguments": shlex.join(sys.argv[1:]),
         "time": time.strftime("%Y-%m-%d %H:%M"),
     }
 
