@@ -25,10 +25,6 @@ bool starts_with(const std::string & text, const std::string & head) {
     return text.compare(0, head.size(), head) == 0;
 }
 
-bool ends_with(std::string_view text, std::string_view tail) {
-    return text.size() >= tail.size() && text.substr(text.size() - tail.size()) == tail;
-}
-
 // Moves `sent` on to `now`. False when `now` takes something back that was sent, other than its very end, which a
 // parser may withhold again while it could begin a tag.
 bool advance(std::string & sent, const std::string & now, std::string & delta) {
@@ -152,7 +148,7 @@ chat_delta chat_parser::release_tail() {
     for (const std::string & end : *ends) {
         for (size_t n = std::min(end.size() - 1, text.size()); n > n_tail; --n) {
             if (text.substr(text.size() - n) == std::string_view(end).substr(0, n) &&
-                ends_with(text.substr(0, text.size() - n), sent)) {
+                string_ends_with(text.substr(0, text.size() - n), sent)) {
                 n_tail = n;
             }
         }
@@ -170,83 +166,6 @@ double chat_parser::flush_due_ms() const {
         return 0;
     }
     return std::max(0.0, parsed_at_ + static_cast<double>(n_sharing_) * cost_ms_ / parse_share - time_.now());
-}
-
-// Adds the new text of an open field to it, up to a delimiter.
-chat_delta chat_parser::follow() {
-    chat_delta delta;
-    if (open_ == field::none) {
-        return delta;
-    }
-    if (open_ == field::arguments) {
-        return follow_arguments();
-    }
-    const bool reasons = open_ == field::reasoning;
-    const field_text found = read_field(input_.text, n_parsed_, reasons ? *reasoning_end_ : *content_end_);
-    std::string & added = reasons ? delta.reasoning : delta.content;
-    added.assign(input_.text, n_parsed_, found.end - n_parsed_);
-    (reasons ? reasoning_ : content_) += added;
-    n_parsed_ = n_counted_ = found.end;
-    if (found.closed) {
-        open_ = field::none;
-    }
-    return delta;
-}
-
-// The same of a string in a call's arguments, up to its quote.
-chat_delta chat_parser::follow_arguments() {
-    chat_delta delta;
-    const field_text found = read_json_string(input_.text, n_parsed_);
-    if (found.end > n_parsed_) {
-        tool_call_delta change;
-        change.index = calls_.size() - 1;
-        change.arguments.assign(input_.text, n_parsed_, found.end - n_parsed_);
-        calls_.back().arguments += change.arguments;
-        delta.tool_calls.push_back(std::move(change));
-        n_parsed_ = n_counted_ = found.end;
-    }
-    if (found.closed) {
-        open_ = field::none;
-    }
-    return delta;
-}
-
-// Whether the text ends inside a string of the last call's arguments, all of which was sent.
-bool chat_parser::in_argument_string(const common_chat_msg & message) {
-    if (!json_arguments_ || message.tool_calls.empty() || message.tool_calls.size() != calls_.size()) {
-        return false;
-    }
-    const std::string & arguments = message.tool_calls.back().arguments;
-    if (arguments != calls_.back().arguments || !ends_with(input_.text, arguments)) {
-        return false;
-    }
-    if (n_tracked_call_ != calls_.size()) {
-        n_tracked_call_ = calls_.size();
-        n_tracked_ = 0;
-        strings_ = {};
-    }
-    strings_.read(std::string_view(arguments).substr(n_tracked_));
-    n_tracked_ = arguments.size();
-    return strings_.in_string();
-}
-
-// The field that is open after a parse which gave `delta` for the text from `begin` on: the one that took all of
-// that text as it is, so the parser ended within it. Blank text proves nothing.
-chat_parser::field chat_parser::open_after(const chat_delta & delta, size_t begin) const {
-    if (!calls_.empty() || !delta.tool_calls.empty() ||
-        input_.text.find_first_not_of(" \t\r\n", begin) == std::string::npos) {
-        return field::none;
-    }
-    const auto is_all = [&](const std::string & part) {
-        return input_.text.compare(begin, std::string::npos, part) == 0;
-    };
-    if (reasoning_end_ && delta.content.empty() && is_all(delta.reasoning)) {
-        return field::reasoning;
-    }
-    if (content_end_ && delta.reasoning.empty() && is_all(delta.content)) {
-        return field::content;
-    }
-    return field::none;
 }
 
 chat_delta chat_parser::become_plain() {
@@ -310,7 +229,7 @@ chat_delta chat_parser::parse(bool last, bool complete) {
         if (!last) {
             open_ = in_argument_string(message) ? field::arguments : open_after(delta, begin);
         }
-        depth_ = open_ == field::none || open_ == field::arguments ? depth_ : depth;
+        depth_ = open_ == field::reasoning || open_ == field::content ? depth : depth_;
         n_failed_ = 0;
         return delta;
     }

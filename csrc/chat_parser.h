@@ -1,7 +1,8 @@
 // Turns generated text into typed deltas: reasoning, content, tool calls. The parsing is llama-common's, which
 // parses the whole answer on every call. Two things keep the cost per token flat all the same: while the reasoning, the
-// content or a string in a tool call's arguments goes on, new text is added to it as it is, up to the next delimiter;
-// and otherwise it waits until parsing costs no more than a small share of the time that passed. One thread at a time.
+// content or a string in a tool call's arguments goes on, new text is added to it as it is, up to the next
+// delimiter; and otherwise it waits until parsing costs no more than a small share of the time that passed. One thread
+// at a time.
 //
 //   parsing --all new text went to one field--> following --a delimiter--> parsing
 //   parsing --the text cannot be what the template's parser expects--> plain (all further text is content)

@@ -43,7 +43,7 @@ float exp_of_negative(float x) {
     const int32_t bits = (static_cast<int32_t>(n) + 127) << 23;
     float scale = 0;
     std::memcpy(&scale, &bits, sizeof scale);
-    return x > -87.0f ? mantissa * scale : 0.0f;
+    return mantissa * scale;
 }
 
 }  // namespace
@@ -129,25 +129,27 @@ llama_token select_greedy(const float * row, int32_t n_vocab) {
 }
 
 float log_sum_exp(const float * row, int32_t n_vocab) {
-    float highest = -std::numeric_limits<float>::infinity();
-    for (int32_t i = 0; i < n_vocab; ++i) {
-        highest = std::max(highest, row[i]);
-    }
+    const llama_token best = select_greedy(row, n_vocab);
+    const float highest = best == LLAMA_TOKEN_NULL ? -std::numeric_limits<float>::infinity() : row[best];
     if (!std::isfinite(highest)) {
         return highest;
     }
     double sum = 0;
-    for (int32_t begin = 0; begin < n_vocab; begin += block) {
-        const int32_t n = std::min(block, n_vocab - begin);
-        float subtotal = 0;
-        float terms[block];
-        for (int32_t i = 0; i < n; ++i) {
-            terms[i] = exp_of_negative(row[begin + i] - highest);
+    int32_t id = 0;
+    for (; id + block <= n_vocab; id += block) {
+        // As many sums as a vector register may have numbers: a single one would be added up in order.
+        float sums[part] = {};
+        for (int32_t i = 0; i < block; i += part) {
+            for (int32_t lane = 0; lane < part; ++lane) {
+                sums[lane] += exp_of_negative(row[id + i + lane] - highest);
+            }
         }
-        for (int32_t i = 0; i < n; ++i) {
-            subtotal += terms[i];
+        for (const float each : sums) {
+            sum += static_cast<double>(each);
         }
-        sum += subtotal;
+    }
+    for (; id < n_vocab; ++id) {
+        sum += static_cast<double>(exp_of_negative(row[id] - highest));
     }
     return highest + static_cast<float>(std::log(sum));
 }

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <iterator>
 
+#include "common.h"
+
 namespace pyllama {
 
 namespace {
@@ -10,10 +12,6 @@ namespace {
 // Full stops of other scripts, and the ellipsis.
 constexpr std::string_view marks[] = {"!", "?", "\xE2\x80\xA6", "\xE3\x80\x82", "\xEF\xBC\x81", "\xEF\xBC\x9F"};
 constexpr std::string_view closers[] = {"\"", "'", ")", "]", "}", "*", "_", "`", "\xE2\x80\x9D", "\xE2\x80\x99"};
-
-bool ends_with(std::string_view text, std::string_view tail) {
-    return text.size() >= tail.size() && text.substr(text.size() - tail.size()) == tail;
-}
 
 }  // namespace
 
@@ -25,15 +23,15 @@ bool ends_sentence(std::string_view text) {
     text = text.substr(0, n);
     for (bool found = true; found;) {
         const auto closer = std::find_if(std::begin(closers), std::end(closers),
-                                         [&](std::string_view each) { return ends_with(text, each); });
+                                         [&](std::string_view each) { return string_ends_with(text, each); });
         found = closer != std::end(closers);
         text.remove_suffix(found ? closer->size() : 0);
     }
-    if (ends_with(text, ".")) {
+    if (string_ends_with(text, ".")) {
         return text.size() > 1 && (text[text.size() - 2] < '0' || text[text.size() - 2] > '9');
     }
     return std::any_of(std::begin(marks), std::end(marks),
-                       [&](std::string_view each) { return ends_with(text, each); });
+                       [&](std::string_view each) { return string_ends_with(text, each); });
 }
 
 }  // namespace pyllama
