@@ -5,6 +5,8 @@
 
 #include "errors.h"
 #include "grammar_check.h"
+#include "grammar_syntax.h"
+#include "log_sink.h"
 #include "request.h"
 
 namespace pyllama {
@@ -89,6 +91,17 @@ void check_schema(const common_json & schema, const std::string & field) {
 
 void check_grammar(const model & model, const std::string & grammar, const std::string & field) {
     check_grammar_text(grammar, field);
+    const auto is_token = [&](std::string_view text) {
+        llama_token tokens[2];
+        return llama_tokenize(model.vocab(), text.data(), static_cast<int32_t>(text.size()), tokens, 2, false, true) ==
+               1;
+    };
+    if (const auto mistake = find_grammar_mistake(grammar, is_token)) {
+        throw bad_request("'" + field + "' is not a usable grammar: line " + std::to_string(mistake->line) +
+                              ", column " + std::to_string(mistake->column) + ": " + mistake->reason,
+                          field);
+    }
+    const log_capture quiet;
     std::unique_ptr<llama_sampler, decltype(&llama_sampler_free)> compiled(nullptr, llama_sampler_free);
     try {
         compiled.reset(llama_sampler_init_grammar(model.vocab(), grammar.c_str(), "root"));

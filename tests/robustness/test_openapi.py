@@ -60,3 +60,22 @@ def test_operation(operation: schemathesis.APIOperation, server: LiveServer) -> 
 
     promises()
     assert server.process.poll() is None, server.said()
+
+
+QUESTION = {"stream": True, "messages": [{"role": "user", "content": "What is 17 + 25?"}]}
+STREAMED = {
+    "/v1/chat/completions": QUESTION,
+    "/v1/completions": {"stream": True, "prompt": "17 + 25"},
+    "/completion": {"stream": True, "prompt": "17 + 25"},
+    "/v1/messages": QUESTION | {"max_tokens": 4},
+    "/v1/responses": {"stream": True, "input": "What is 17 + 25?"},
+}
+
+
+@pytest.mark.parametrize("path", STREAMED)
+def test_stream(path: str, server: LiveServer) -> None:
+    case = SCHEMA[path]["POST"].Case(body=STREAMED[path], media_type="application/json")
+    response = case.call(base_url=f"http://127.0.0.1:{server.port}", timeout=60)
+    assert response.status_code == 200
+    assert response.headers["content-type"] == ["text/event-stream"]
+    case.validate_response(response, checks=CHECKS)

@@ -31,6 +31,8 @@ ANSWERS: dict[str, Schema] = {
             )
         }
     ),
+    # One of a stream's; the stream is text.
+    "Event": record({"data": STRING}, {"event": STRING, "id": STRING}),
     "Health": record({"status": choice("ok")}),
     "ChatCompletion": record(
         {

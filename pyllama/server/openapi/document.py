@@ -247,11 +247,10 @@ def build_document(prefix: str = "") -> dict[str, Any]:
 
 
 def _describe(operation: Operation) -> Schema:
-    content = {
-        operation.media_type: {"schema": ref(operation.answer) if operation.answer else {"type": "string"}}
-    }
+    plain = ref("Event") if operation.media_type == _STREAM else {"type": "string"}
+    content = {operation.media_type: {"schema": ref(operation.answer) if operation.answer else plain}}
     if operation.streams:
-        content[_STREAM] = {"schema": {"type": "string"}}
+        content[_STREAM] = {"schema": ref("Event")}
     answer: Schema = {"description": "The answer.", "content": content}
     if operation.success == 204:
         answer = {"description": "Done, or there was nothing to do."}
