@@ -1,4 +1,4 @@
-// What the render path costs along an answer of 30,000 tokens, one every 10 ms: microseconds a token for each eighth of
+// What the render path's parser costs along an answer of 30,000 tokens, one every 10 ms: microseconds a token for each eighth of
 // it, and the longest that a token waited for its delta. Not a test.
 #include <algorithm>
 #include <chrono>
