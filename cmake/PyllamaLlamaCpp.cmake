@@ -47,6 +47,14 @@ set_source_files_properties("${_common}/arg.cpp"
   PROPERTIES COMPILE_OPTIONS "-include;${CMAKE_CURRENT_SOURCE_DIR}/csrc/exit_shim.h"
              OBJECT_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/csrc/exit_shim.h")
 
+# Wheels are downloaded: what computes nothing is built small. Kernels, graphs and the slot loop keep -O3.
+if(PYLLAMA_CONFIGURATION STREQUAL "plug-in" AND CMAKE_CXX_COMPILER_ID MATCHES "GNU|Clang"
+   AND CMAKE_BUILD_TYPE STREQUAL "Release")
+  target_compile_options(llama-common PRIVATE -O2)
+  target_compile_options(mtmd PRIVATE -O2)
+  target_compile_options(cpp-httplib PRIVATE -Os)
+endif()
+
 # llama.cpp's own logic under a sanitizer, for random calls from Python (make fuzz-asan). The models' graphs and ggml's
 # kernels stay as they are in a release, so that ccache has them.
 if(PYLLAMA_SANITIZE_LLAMA)

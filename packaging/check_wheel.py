@@ -43,7 +43,7 @@ NOTICES = (
     ),
 )
 BUILD_FOLDER = re.compile(
-    rb"/(?:home|root|build|tmp|project|work|src|__w)/[\w./+-]*?(?:pyllama|llama\.cpp|csrc|ggml)[\w./+-]*"
+    rb"(?<![\w./+-])/(?:home|root|build|tmp|project|work|src|__w)/[\w./+-]*?(?:pyllama|llama\.cpp|csrc|ggml)[\w./+-]*"
 )
 
 

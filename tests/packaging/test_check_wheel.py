@@ -125,6 +125,11 @@ def test_what_is_wrong_is_told(core: Made, name: str) -> None:
     assert any(expected in problem for problem in found), found
 
 
+def test_a_relative_path_is_no_folder_of_the_build_machine(core: Made) -> None:
+    library("libggml-rpc.so", code='const char name[] = "vendor/llama.cpp/src/ggml/x.cpp";')(core)
+    assert problems(core.write()) == []
+
+
 def test_a_file_that_record_does_not_describe(core: Made) -> None:
     path = core.damage(core.write(), "pyllama/__init__.py", b"changed")
     assert "RECORD does not describe pyllama/__init__.py" in problems(path)
