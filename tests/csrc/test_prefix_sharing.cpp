@@ -148,6 +148,13 @@ TEST(a_prefix_of_another_lora_set_is_not_shared) {
         CHECK_EQ(answer(handles[i]), plain_run(*source, with_tail(200, i, 40), n_predict, options));
     }
     CHECK_EQ(target.metrics().n_shared_tokens.load(), 2u * 200);
+    // Nor from sequences that are whole.
+    auto made = request(with_tail(200, 4, 40), n_predict);
+    made.params.lora = std::make_shared<const std::vector<float>>(std::vector<float>{0.5f});
+    plain_options options;
+    options.scales = {0.5f};
+    CHECK_EQ(answer(target.submit(std::move(made))), plain_run(*source, with_tail(200, 4, 40), n_predict, options));
+    CHECK_EQ(target.metrics().n_shared_tokens.load(), 2u * 200);
 }
 
 TEST(a_request_that_wants_no_cache_takes_nothing) {
@@ -197,8 +204,9 @@ TEST(shared_cells_leave_room_for_others) {
     engine target(demo_model(), engine_params(6, 1024, true), gate.decoder());
     auto handles = submit_all(target, 400, 6, 40);
     gate.run(2);
-    CHECK_EQ(target.metrics().n_running.load(), 6);
+    const int64_t n_running = target.metrics().n_running.load();
     gate.open();
+    CHECK_EQ(n_running, 6);
     check_all(handles, 400, 40);
     CHECK_EQ(target.metrics().n_parked.load(), 0u);
 }
@@ -217,6 +225,25 @@ TEST(what_others_hold_too_is_not_copied_to_host_memory) {
     // What nobody else holds is.
     answer(target.submit(request(prompt(3, 400), 5)));
     CHECK(target.metrics().n_cache_bytes.load() > 0u);
+}
+
+TEST(the_idle_cache_that_was_unused_for_longest_goes_first) {
+    engine target(demo_model(), engine_params(3, 512, true));
+    for (const uint32_t seed : {0, 1}) {
+        auto made = request(prompt(seed, 60), n_predict);
+        made.params.id_slot = static_cast<int32_t>(seed);
+        answer(target.submit(std::move(made)));
+    }
+    answer(target.submit(request(prompt(2, 200), 100)));
+    CHECK_EQ(target.slots()[0].n_cached, 89);
+    CHECK_EQ(target.slots()[2].n_cached, 299);
+    // There are cells for this one and one of the two.
+    auto longer = request(prompt(2, 200), 180);
+    longer.params.id_slot = 2;
+    answer(target.submit(std::move(longer)));
+    const auto slots = target.slots();
+    CHECK_EQ(slots[0].n_cached, 0);
+    CHECK_EQ(slots[1].n_cached, 89);
 }
 
 TEST(eight_requests_that_need_twice_the_cache_all_finish) {
