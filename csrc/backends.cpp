@@ -41,7 +41,10 @@ void load_backends() {
     std::call_once(once, [] {
         if (ggml_backend_reg_count() == 0) {
             for (const std::string & folder : backend_folders()) {
-                ggml_backend_load_all_from_path(folder.c_str());
+                std::error_code ignored;
+                if (std::filesystem::is_directory(folder, ignored)) {
+                    ggml_backend_load_all_from_path(folder.c_str());
+                }
             }
         }
     });

@@ -179,6 +179,8 @@ server_params parse_server_params(const std::vector<std::string> & args) {
     }
     argv.push_back(nullptr);
 
+    // --rpc asks what the backends support before anything loads them.
+    load_backends();
     take_cli_messages();
     bool parsed = false;
     try {
