@@ -1,5 +1,5 @@
-// What the render path's parser costs along an answer of 30,000 tokens, one every 10 ms: microseconds a token for each eighth of
-// it, and the longest that a token waited for its delta. Not a test.
+// What the render path's parser costs along an answer of 30,000 tokens, one every 10 ms: microseconds a token for each
+// eighth of it, and the longest that a token waited for its delta. Not a test.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
