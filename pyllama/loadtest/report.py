@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import asdict, fields
-from importlib.metadata import version
 from typing import Any
 
 from pyllama.loadtest.figures import FailureCount, Figures, Objectives, count_failures, summarize
 from pyllama.loadtest.runner import Run
 from pyllama.loadtest.sample import Sample
+from pyllama.version import package_version
 
 __all__ = ["record", "text"]
 
@@ -96,7 +96,7 @@ def record(run: Run, url: str, objectives: Objectives) -> dict[str, Any]:
     load = run.load
     data: dict[str, Any] = _known(
         {
-            "pyllama": version("pyllama-engine"),
+            "pyllama": package_version(),
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "url": url,
             "load": {
