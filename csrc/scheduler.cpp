@@ -93,7 +93,7 @@ void scheduler::add_prefill(const std::vector<slot *> & prefilling, int32_t budg
             return;
         }
         const int32_t pending = target->n_pending();
-        int32_t size = pending <= budget ? pending : chunk_size(budget);
+        int32_t size = pending <= budget ? pending : chunk_size(budget, limits_.alternate ? 0 : n_tokens_of(plan));
         size = size == pending && pending > limits_.n_last ? pending - limits_.n_last : size;
         if (limits_.alternate) {
             same = same == 0 ? size : same;

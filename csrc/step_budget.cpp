@@ -7,19 +7,21 @@ namespace pyllama {
 
 namespace {
 
-constexpr int32_t chunk_sizes[] = {16,  32,  48,  64,  96,  128,  160,  192,  256,  320,
-                                   384, 448, 512, 640, 768, 1024, 1536, 2048, 3072, 4096};
+// ggml's attention on CPUs takes rows by tiles of this many. A step that ends within a tile pays for all of it, and one
+// with less than a tile goes without: 63 rows take three times as long as 64.
+constexpr int32_t tile = 64;
 
-// Before there is a measurement.
-constexpr int32_t first_chunk = 64;
+// Below a tile, for a time that was asked for and is too short for one.
+constexpr int32_t small_chunks[] = {16, 32, 48};
 
 // Decode steps' time that belongs to each prompt.
 constexpr double prompt_weight = 4;
 
 }  // namespace
 
-int32_t chunk_size(int32_t n) {
-    return n >= 64 ? n / 32 * 32 : n;
+int32_t chunk_size(int32_t n_most, int32_t n_before) {
+    const int32_t whole = (n_before + n_most) / tile * tile;
+    return whole > n_before ? whole - n_before : n_most;
 }
 
 double step_budget::ms(const step_demand & demand) const {
@@ -37,16 +39,25 @@ int32_t step_budget::n_tokens(const step_demand & demand) const {
     if (!enabled() || demand.n_decoding == 0) {
         return limits_.n_ubatch;
     }
+    const int32_t n_before = limits_.alternate ? 0 : demand.n_decoding;
+    const int32_t least = tile - n_before % tile;
     if (!cost_.known()) {
-        return std::min(first_chunk, limits_.n_ubatch);
+        return std::min(least, limits_.n_ubatch);
     }
     const double spare = ms(demand) - overhead(demand);
     const auto fits = [&](int32_t n) { return cost_.prefill(n, demand.n_cells) <= spare; };
     if (fits(limits_.n_ubatch)) {
         return limits_.n_ubatch;
     }
-    const auto above = std::find_if_not(std::begin(chunk_sizes), std::end(chunk_sizes), fits);
-    return std::min(above == std::begin(chunk_sizes) ? *above : *std::prev(above), limits_.n_ubatch);
+    int32_t n = least;
+    while (n + tile < limits_.n_ubatch && fits(n + tile)) {
+        n += tile;
+    }
+    if (limits_.ms != budget_limits::automatic && !fits(n)) {
+        const auto above = std::find_if_not(std::begin(small_chunks), std::end(small_chunks), fits);
+        n = std::min(n, above == std::begin(small_chunks) ? *above : *std::prev(above));
+    }
+    return std::min(n, limits_.n_ubatch);
 }
 
 }  // namespace pyllama

@@ -52,8 +52,8 @@ class step_budget {
     step_cost cost_;
 };
 
-// The largest size from a small set that is at most n, and n itself when it is small: few sizes, so that compute graphs
-// are reused.
-int32_t chunk_size(int32_t n);
+// At most n_most tokens behind n_before others in a batch: so many that the batch is as long as attention likes it,
+// where that leaves any. Few sizes, too, so that compute graphs are reused.
+int32_t chunk_size(int32_t n_most, int32_t n_before);
 
 }  // namespace pyllama

@@ -17,7 +17,7 @@ class machine {
     double delay = 0;  // of each step, whatever is in it
 
     double run(const step_load & load) const {
-        const double per_token = (load.n_prompt < 100 ? 0.7 : 0.5) + load.n_cells / 4096 * 0.25;
+        const double per_token = (load.n_decode + load.n_prompt < 64 ? 0.7 : 0.5) + load.n_cells / 4096 * 0.25;
         return delay + slowness * (10 + 2.0 * load.n_decode + per_token * load.n_prompt);
     }
 };
@@ -115,7 +115,7 @@ TEST(a_budget_below_a_decode_step_still_lets_prompts_through) {
 
 TEST(before_any_measurement_chunks_are_small) {
     const step_budget fresh({budget_limits::automatic, n_ubatch, false});
-    CHECK_EQ(fresh.n_tokens({1, 1, 0}), 64);
+    CHECK_EQ(fresh.n_tokens({1, 1, 0}), 63);
     const step_budget small({budget_limits::automatic, 32, false});
     CHECK_EQ(small.n_tokens({1, 1, 0}), 32);
 }
@@ -156,7 +156,7 @@ TEST(a_stall_shrinks_chunks_by_one_size_and_not_for_long) {
     const int32_t before = engine.budget.n_tokens({4, 1, 1000});
     engine.budget.observe({4, before, 1000}, 5000);
     engine.budget.observe({4, 0, 0}, 5000);
-    CHECK(engine.budget.n_tokens({4, 1, 1000}) >= before / 2);
+    CHECK(engine.budget.n_tokens({4, 1, 1000}) >= before - 64);
     go_on(4);
     CHECK_EQ(engine.budget.n_tokens({4, 1, 1000}), before);
 }
@@ -188,14 +188,23 @@ TEST(what_every_step_loses_is_not_put_down_to_tokens) {
     CHECK(engine.worst < 6 * engine.host.run({4, 0, 0}));
 }
 
-TEST(chunks_have_few_sizes) {
-    CHECK_EQ(chunk_size(7), 7);
-    CHECK_EQ(chunk_size(64), 64);
-    CHECK_EQ(chunk_size(508), 480);
+TEST(batches_have_few_sizes) {
+    CHECK_EQ(chunk_size(7, 4), 7);
+    CHECK_EQ(chunk_size(64, 0), 64);
+    CHECK_EQ(chunk_size(64, 4), 60);
+    CHECK_EQ(chunk_size(508, 4), 508);
+    CHECK_EQ(chunk_size(500, 4), 444);
+    CHECK_EQ(chunk_size(10, 60), 4);
+    CHECK_EQ(chunk_size(3, 60), 3);
+    CHECK_EQ(chunk_size(20, 64), 20);
     busy_engine engine(100);
+    busy_engine automatic(budget_limits::automatic);
     for (int32_t n_cells = 0; n_cells < 20000; n_cells += 50) {
         const int32_t n = engine.budget.n_tokens({4, 1, static_cast<double>(n_cells)});
-        CHECK(n == 16 || n == 48 || n % 32 == 0);
-        CHECK_EQ(chunk_size(n), n);
+        CHECK(n == 16 || n == 32 || n == 48 || (n + 4) % 64 == 0);
+        CHECK_EQ(chunk_size(n, 4), n);
+        CHECK_EQ((automatic.budget.n_tokens({4, 1, static_cast<double>(n_cells)}) + 4) % 64, 0);
     }
+    CHECK_EQ(automatic.budget.n_tokens({64, 1, 1e9}), 64);
+    CHECK_EQ(automatic.budget.n_tokens({70, 1, 1e9}), 58);
 }
