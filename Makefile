@@ -109,13 +109,13 @@ conformance: build
 FUZZ_EXAMPLES ?= 20000
 
 fuzz: build
-	PYLLAMA_FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/pytest tests/core/test_fuzz.py
+	PYLLAMA_FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/pytest --timeout 7200 tests/core/test_fuzz.py
 
 # Requests that fit the OpenAPI document, and those that nearly do: no 5xx, no status or body that it does not name.
 HTTP_EXAMPLES ?= 2000
 
 fuzz-http: build
-	PYLLAMA_HTTP_EXAMPLES=$(HTTP_EXAMPLES) $(BIN)/pytest tests/robustness/test_openapi.py
+	PYLLAMA_HTTP_EXAMPLES=$(HTTP_EXAMPLES) $(BIN)/pytest --timeout 7200 tests/robustness/test_openapi.py
 
 # The same with a module whose own code and llama.cpp's are instrumented. Leaks are CPython's, and a failed allocation
 # is an error that the bindings report.
@@ -132,7 +132,8 @@ UNDER_ASAN = LD_PRELOAD="$$($${CXX:-g++} -print-file-name=libasan.so) $$($${CXX:
   ASAN_OPTIONS=detect_leaks=0,allocator_may_return_null=1 PYTHONMALLOC=malloc PYTHONPATH=$(ASAN)
 
 fuzz-asan: $(ASAN)/.built
-	$(UNDER_ASAN) PYLLAMA_FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/pytest -p no:cacheprovider tests/core/test_fuzz.py
+	$(UNDER_ASAN) PYLLAMA_FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/pytest -p no:cacheprovider --timeout 7200 \
+	  tests/core/test_fuzz.py
 
 fuzz-http-asan: $(ASAN)/.built
 	$(UNDER_ASAN) PYLLAMA_HTTP_EXAMPLES=$(HTTP_EXAMPLES) $(BIN)/pytest -p no:cacheprovider --timeout 7200 \
