@@ -90,12 +90,13 @@ class SseResumption:
             value = _data_of(event)
             if isinstance(value, dict) and "error" in value and "choices" not in value:
                 raise _failure(value["error"])
+            if value is None:
+                # It does not count: whoever comes back with the position gets it again, and knows the end by it.
+                self.finished = True
+                return
             self.position += len(event) + len(_END)
             self._n_new += len(event)
-            if value is None:
-                self.finished = True
-            else:
-                yield value
+            yield value
 
     def note_end(self) -> None:
         """Take the regular end of a body.

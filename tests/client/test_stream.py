@@ -118,6 +118,11 @@ async def test_another_process_goes_on(server: LiveServer, over: Over, expected:
     async with ResumingStream(url, None, over=over, api_key=KEY, **where) as stream:  # type: ignore[arg-type]
         seen += [chunk async for chunk in stream]
     check_whole(seen, expected)
+    # And once more, from behind the last chunk: there is nothing left, and that is no failure.
+    where["position"] = stream.position
+    async with ResumingStream(url, None, over=over, api_key=KEY, **where) as stream:  # type: ignore[arg-type]
+        assert [chunk async for chunk in stream] == []
+    assert stream.position == where["position"]
 
 
 @pytest.mark.parametrize("over", ["sse", "socket"])
