@@ -91,7 +91,7 @@ class SseResumption:
             if isinstance(value, dict) and "error" in value and "choices" not in value:
                 raise _failure(value["error"])
             if value is None:
-                # It does not count: whoever comes back with the position gets it again, and knows the end by it.
+                # It does not count: whoever comes back with the position gets it again, and so knows the end.
                 self.finished = True
                 return
             self.position += len(event) + len(_END)
