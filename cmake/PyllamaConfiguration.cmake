@@ -4,9 +4,11 @@
 #   plug-in  (wheels, and every GPU backend)   GGML_NATIVE=OFF, GGML_BACKEND_DL=ON,  all CPU variants
 #
 # A GPU library that is linked rather than loaded would make the import fail where its driver is missing.
+# A BLAS library and Metal are part of the system that they are built on, so they may be linked.
 # A system's ggml (PYLLAMA_USE_SYSTEM_GGML) has made the choice itself.
 
-set(_ggml_options CUDA HIP VULKAN SYCL MUSA OPENCL CANN RPC WEBGPU BLAS METAL NATIVE BACKEND_DL CPU_ALL_VARIANTS)
+set(_plugin_backends CANN CUDA ET HEXAGON HIP MUSA OPENCL OPENVINO RPC SYCL VIRTGPU VULKAN WEBGPU ZDNN ZENDNN)
+set(_ggml_options ${_plugin_backends} BLAS METAL NATIVE BACKEND_DL CPU_ALL_VARIANTS)
 if(PYLLAMA_USE_SYSTEM_GGML)
   foreach(_option IN LISTS _ggml_options)
     if(GGML_${_option})
@@ -18,7 +20,6 @@ if(PYLLAMA_USE_SYSTEM_GGML)
   return()
 endif()
 
-set(_plugin_backends CUDA HIP VULKAN SYCL MUSA OPENCL CANN RPC WEBGPU)
 set(_plugin_wanted OFF)
 foreach(_backend IN LISTS _plugin_backends)
   if(GGML_${_backend})

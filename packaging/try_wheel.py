@@ -2,8 +2,11 @@
 
 ``python packaging/try_wheel.py wheelhouse/pyllama_engine-*.whl --python python3.11 --python python3.13``
 
-For each Python: what `pyllama info` reports, an answer of the demo model, what an import costs; then with
-each CPU variant that this machine can run, all others hidden. It prints one line of JSON per try.
+For each Python: what `pyllama info` reports, an answer of the demo model, what an import costs; the same
+text on each device as on the CPU; then with each CPU variant that this machine can run, all others hidden.
+It prints one line of JSON per try. A core and its plug-ins are given together:
+
+``python packaging/try_wheel.py wheelhouse/*.whl --set GGML_VK_VISIBLE_DEVICES=0``
 """
 
 from __future__ import annotations
@@ -21,17 +24,22 @@ from typing import Any
 
 QUESTION, ANSWER = "What is 17 + 25?", "42"
 
-# Peak memory and time of an import, best of several: what else the machine does only adds.
+# Long enough for a wrong kernel to lead the text astray.
+LONG = ("Tell me a story about a cat.", "--temp", "0", "-n", "128", "--seed", "1")
+
+# Peak memory and time of an import, alone and with the compiled module. The best of several counts: what else
+# the machine does only adds.
 IMPORT_COST = """
 import json, resource, subprocess, sys, time
 if len(sys.argv) > 1:
-    start = time.perf_counter(); import pyllama; spent = time.perf_counter() - start
     unit = 1 if sys.platform == "darwin" else 1024
-    print(json.dumps([spent * 1000, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6]))
+    peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+    start = time.perf_counter(); import pyllama; spent = time.perf_counter() - start; memory = peak()
+    pyllama.Model; print(json.dumps([spent * 1000, memory, (time.perf_counter() - start) * 1000, peak()]))
 else:
     runs = [json.loads(subprocess.check_output([sys.executable, __file__, "x"])) for _ in range(5)]
-    spent, memory = (round(min(column), 1) for column in zip(*runs))
-    print(json.dumps({"import_ms": spent, "import_mb": memory}))
+    names = "import_ms", "import_mb", "with_module_ms", "with_module_mb"
+    print(json.dumps({name: round(min(column), 1) for name, column in zip(names, zip(*runs))}))
 """
 
 
@@ -42,13 +50,13 @@ class TryError(Exception):
 class Environment:
     """A clean virtual environment with the wheels in it."""
 
-    def __init__(self, python: str, folder: Path, wheels: list[Path]) -> None:
+    def __init__(self, python: str, folder: Path, wheels: list[Path], variables: dict[str, str]) -> None:
         self.folder = folder
         self._variables = {
             key: value
             for key, value in os.environ.items()
             if not key.startswith(("PYTHON", "LLAMA_", "GGML_"))
-        }
+        } | variables
         subprocess.run([python, "-m", "venv", folder / "venv"], check=True)
         self.run(
             "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *map(str, wheels)
@@ -81,6 +89,9 @@ class Environment:
     def answer(self) -> str:
         return self.run("pyllama", "run", QUESTION, "--temp", "0")
 
+    def text_on(self, device: str) -> str:
+        return self.run("pyllama", "run", *LONG, "--device", device, "-ngl", "99")
+
     @contextmanager
     def only(self, variant: str) -> Iterator[None]:
         """Hide every other CPU variant."""
@@ -108,6 +119,18 @@ def check(environment: Environment, expected: str | None) -> dict[str, Any]:
     return {"backends": info["backends"], "cpu": library, "answer": text.strip()}
 
 
+def check_devices(environment: Environment) -> None:
+    """Compare the text that each device writes with the CPU's."""
+    devices = [device for device in environment.info()["devices"] if device["kind"] in ("GPU", "iGPU")]
+    here = environment.text_on("none") if devices else ""
+    for device in devices:
+        there = environment.text_on(device["name"])
+        if there != here:
+            raise TryError(f"{device['name']} writes {there!r}, and the CPU {here!r}")
+        seen = {key: device[key] for key in ("name", "description", "kind", "backend")}
+        print(json.dumps({"device": seen, "text": "the CPU's", "characters": len(there)}), flush=True)
+
+
 def check_plugin_folders(environment: Environment) -> None:
     """Move a backend to where a plug-in's wheel would put it: found under the core's own tag only."""
     plugin = environment.library / "libggml-rpc.so"
@@ -115,24 +138,27 @@ def check_plugin_folders(environment: Environment) -> None:
         return
     tag = environment.info()["llama_cpp"]
     for folder, wanted in ((environment.library / "b0", False), (environment.library / tag, True)):
-        folder.mkdir()
+        made = not folder.exists()  # that of the own tag is there where a plug-in is installed
+        folder.mkdir(exist_ok=True)
         moved = plugin.rename(folder / plugin.name)
         try:
             if ("RPC" in environment.info()["backends"]) != wanted:
                 raise TryError(f"a backend in lib/{folder.name} is {'not loaded' if wanted else 'loaded'}")
         finally:
             moved.rename(plugin)
-            folder.rmdir()
+            if made:
+                folder.rmdir()
     print(json.dumps({"plugin_folder": f"lib/{tag}"}), flush=True)
 
 
-def try_python(python: str, wheels: list[Path], every_variant: bool) -> None:
+def try_python(python: str, wheels: list[Path], variables: dict[str, str], every_variant: bool) -> None:
     with tempfile.TemporaryDirectory(prefix="pyllama-try-") as scratch:
-        environment = Environment(python, Path(scratch), wheels)
+        environment = Environment(python, Path(scratch), wheels, variables)
         script = Path(scratch, "cost.py")
         script.write_text(IMPORT_COST)
         cost = json.loads(environment.run("python", str(script)))
         print(json.dumps({"python": python, **check(environment, None), **cost}), flush=True)
+        check_devices(environment)
         check_plugin_folders(environment)
         if not every_variant:
             return
@@ -146,6 +172,13 @@ def try_python(python: str, wheels: list[Path], every_variant: bool) -> None:
                     print(json.dumps({"variant": variant, "cpu": "cannot run it"}), flush=True)
 
 
+def setting(text: str) -> tuple[str, str]:
+    name, sign, value = text.partition("=")
+    if not (name and sign):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    return name, value
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="Install wheels into clean environments, and use them.")
     parser.add_argument("wheels", type=Path, nargs="+", metavar="WHEEL")
@@ -155,11 +188,20 @@ def main() -> int:
     parser.add_argument(
         "--every-variant", action="store_true", help="with each CPU variant, too (the first Python)"
     )
+    parser.add_argument(
+        "--set",
+        type=setting,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an environment variable",
+    )
     arguments = parser.parse_args()
+    variables = dict(arguments.set)
     wheels = [wheel.resolve() for wheel in arguments.wheels]
     try:
         for index, python in enumerate(arguments.python or [sys.executable]):
-            try_python(python, wheels, arguments.every_variant and index == 0)
+            try_python(python, wheels, variables, arguments.every_variant and index == 0)
     except (TryError, OSError, subprocess.CalledProcessError) as error:
         print(f"try_wheel: {error}", file=sys.stderr)
         return 1

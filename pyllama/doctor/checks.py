@@ -112,18 +112,18 @@ def _plugins(facts: Facts) -> Iterator[Finding]:
             )
             yield Finding("error", what, "install the plug-in of pyllama's own version")
     for library, reason in facts.core.unloadable.items():
+        if not reason:
+            yield Finding(
+                "warning", f"the {_backend_of(library)} backend finds no driver", _driver_advice(facts)
+            )
+            continue
         match = re.search(r"(lib[\w.+-]+\.so[\w.]*): cannot open shared object file", reason)
         missing = f"{match[1]} is missing" if match else reason
         advice = _advice(match[1] if match else "", "install what it needs, or remove the plug-in")
         yield Finding("error", f"the backend {library} cannot be loaded: {missing}", advice)
     for backend in info["backends"]:
-        if backend not in _GPU_BACKENDS or any(device["backend"] == backend for device in info["devices"]):
-            continue
-        hidden = [name for name in facts.environment if name.endswith("VISIBLE_DEVICES")]
-        fix = (
-            f"{' and '.join(hidden)} hides them: unset it" if hidden else "install or repair the GPU's driver"
-        )
-        yield Finding("warning", f"the {backend} backend finds no device", fix)
+        if backend in _GPU_BACKENDS and all(device["backend"] != backend for device in info["devices"]):
+            yield Finding("warning", f"the {backend} backend finds no device", _driver_advice(facts))
 
 
 def _gpus(facts: Facts) -> Iterator[Finding]:
@@ -209,6 +209,16 @@ def _backend_of(library: str) -> str:
     """Return the backend's name of a plug-in's file name."""
     short = library.removeprefix("libggml-").removesuffix(".so")
     return {name.lower(): name for name in _GPU_BACKENDS}.get(short, short)
+
+
+def _driver_advice(facts: Facts) -> str:
+    hidden = [name for name in facts.environment if name.endswith("VISIBLE_DEVICES")]
+    if hidden:
+        return f"{' and '.join(hidden)} hides them: unset it"
+    chosen = [name for name in facts.environment if name.startswith("VK_")]
+    if chosen:
+        return f"{' and '.join(chosen)} says which driver to take: unset it, or correct it"
+    return "install or repair the GPU's driver"
 
 
 def _advice(library: str, otherwise: str) -> str:

@@ -16,7 +16,7 @@ class Core:
     info: Mapping[str, Any] | None = None  # build_info()
     error: str = ""  # the last line of what it said instead
     signal: int = 0  # what it died of
-    unloadable: Mapping[str, str] = field(default_factory=dict)  # plug-in -> why the loader refused it
+    unloadable: Mapping[str, str] = field(default_factory=dict)  # plug-in -> why it is not loaded (probe.py)
     mapped: tuple[str, ...] = ()  # ggml's libraries in that process
 
 

@@ -21,7 +21,10 @@ def mapped_ggml(maps: str) -> list[str]:
 
 
 def unloadable(loaded: set[str], folders: list[Path]) -> dict[str, str]:
-    """Return why plug-ins beside the module are not among the loaded ones, in the system loader's words."""
+    """Return why plug-ins beside the module are not among the loaded ones, in the system loader's words.
+
+    The reason is "" where the loader has none: the backend declined, as Vulkan's does without a driver.
+    """
     reasons = {}
     for folder in folders:
         for path in sorted(folder.glob("libggml-*.so")):
@@ -29,6 +32,7 @@ def unloadable(loaded: set[str], folders: list[Path]) -> dict[str, str]:
                 continue
             try:
                 ctypes.CDLL(str(path))
+                reasons[path.name] = ""
             except OSError as error:
                 reasons[path.name] = str(error)
     return reasons

@@ -193,6 +193,20 @@ CASES = {
         "file bounds",
         "download it again",
     ),
+    "a backend without a driver": (
+        facts(core=core(unloadable={"libggml-vulkan.so": ""})),
+        "warning",
+        "the Vulkan backend finds no driver",
+        "repair the GPU's driver",
+    ),
+    "a driver that was chosen and is not there": (
+        facts(
+            core=core(unloadable={"libggml-vulkan.so": ""}), environment={"VK_ICD_FILENAMES": "/none.json"}
+        ),
+        "warning",
+        "the Vulkan backend finds no driver",
+        "VK_ICD_FILENAMES says which driver",
+    ),
     "an unreadable model": (
         facts(model=ModelFile("m.gguf", problem="cannot load the model m.gguf: permission denied")),
         "error",

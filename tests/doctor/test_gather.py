@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import _ctypes
 import os
+import shutil
 import socket
 import sys
 from pathlib import Path
@@ -19,7 +21,7 @@ from pyllama.doctor.gather import (
     port_problem,
     probe_core,
 )
-from pyllama.doctor.probe import mapped_ggml
+from pyllama.doctor.probe import mapped_ggml, unloadable
 from pyllama.models import demo_model_path
 
 
@@ -63,6 +65,16 @@ def test_libraries_and_plugin_folders(tmp_path: Path) -> None:
     write(tmp_path, **{"libggml-cpu.so": "", "b7__libggml-vulkan.so": "", "empty__x.txt": ""})
     assert package_libraries(tmp_path) == (("libggml-cpu.so",), {"b7": ("libggml-vulkan.so",)})
     assert package_libraries(tmp_path / "none") == ((), {})
+
+
+def test_plugins_that_are_not_loaded(tmp_path: Path) -> None:
+    # Any library that can be loaded stands for a backend that declined.
+    shutil.copy(_ctypes.__file__, tmp_path / "libggml-vulkan.so")
+    write(tmp_path, **{"libggml-cuda.so": "no library", "libggml-rpc.so": "", "libggml-cpu-x64.so": ""})
+    reasons = unloadable({"libggml-rpc.so"}, [tmp_path])
+    assert set(reasons) == {"libggml-cuda.so", "libggml-vulkan.so"}
+    assert reasons["libggml-vulkan.so"] == ""
+    assert "libggml-cuda.so" in reasons["libggml-cuda.so"]
 
 
 def test_cpu_flags(tmp_path: Path) -> None:

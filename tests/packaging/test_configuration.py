@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -9,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "cmake" / "PyllamaConfiguration.cmake"
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "cmake" / "PyllamaConfiguration.cmake"
+GGML = ROOT / "vendor" / "llama.cpp" / "src" / "ggml" / "src" / "CMakeLists.txt"
 CMAKE = shutil.which("cmake", path=str(Path(sys.executable).parent)) or shutil.which("cmake")
 
 pytestmark = pytest.mark.skipif(CMAKE is None, reason="needs cmake")
@@ -60,3 +63,20 @@ def test_a_contradiction_stops_the_build(options: list[str], message: str) -> No
     assert code == 1
     assert message in output
     assert output.count("CMake Error") == 1
+
+
+@pytest.mark.skipif(not GGML.is_file(), reason="needs the llama.cpp tree")
+def test_every_backend_with_a_driver_is_a_plugin() -> None:
+    backends = {
+        name.upper() for name in re.findall(r"^ggml_add_backend\((\w+)\)", GGML.read_text(), re.MULTILINE)
+    }
+    linked = {"CPU", "BLAS", "METAL"}
+    assert linked < backends
+    for backend in backends - linked:
+        assert configure(f"GGML_{backend}=ON") == (0, "-- pyllama configuration: plug-in"), backend
+    for backend in linked:
+        assert configure(f"GGML_{backend}=ON") == (0, "-- pyllama configuration: native"), backend
+    for backend in backends - {"CPU"}:
+        code, output = configure(f"GGML_{backend}=ON", "PYLLAMA_USE_SYSTEM_GGML=ON")
+        assert code == 1, backend
+        assert f"GGML_{backend} contradicts PYLLAMA_USE_SYSTEM_GGML" in output

@@ -111,6 +111,10 @@ def test_python_without_headers(tmp_path: Path) -> None:
         ("GGML_HIP", ["no hipcc", "ROCM_PATH"]),
         ("GGML_SYCL", ["no icpx", "oneAPI"]),
         ("GGML_OPENCL", ["CL/cl.h is not there", "ocl-icd-opencl-dev"]),
+        ("GGML_BLAS", ["finds no BLAS", "libopenblas-dev"]),
+        ("GGML_MUSA", ["no MUSA toolkit", "MUSA_PATH"]),
+        ("GGML_WEBGPU", ["finds no Dawn", "CMAKE_PREFIX_PATH"]),
+        ("GGML_OPENVINO", ["finds no OpenVINO", "CMAKE_PREFIX_PATH"]),
         ("GGML_METAL", ["this is not macOS", "leave GGML_METAL unset"]),
     ],
 )
@@ -132,16 +136,16 @@ def test_glslc_alone_is_not_enough(tmp_path: Path) -> None:
     path = programs(tmp_path / "sdk" / "bin", "glslc")
     sdk = {"VULKAN_SDK": str(tmp_path / "sdk")}
     for name, words in (
-        ("vulkan/vulkan.hpp", "libvulkan-dev"),
-        ("spirv/unified1/spirv.hpp", "spirv-headers"),
+        ("include/vulkan/vulkan.hpp", "libvulkan-dev"),
+        ("lib/libvulkan.so", "libvulkan-dev"),
+        ("share/cmake/SPIRV-Headers/SPIRV-HeadersConfig.cmake", "spirv-headers"),
     ):
         assert_stops(
             check("pyllama_require_sdks", tmp_path, path=path, given="set(GGML_VULKAN ON)", **sdk),
-            name,
             words,
         )
-        (tmp_path / "sdk" / "include" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "sdk" / "include" / name).touch()
+        (tmp_path / "sdk" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "sdk" / name).touch()
     assert check("pyllama_require_sdks", tmp_path, path=path, given="set(GGML_VULKAN ON)", **sdk) == (0, "")
 
 
