@@ -21,6 +21,8 @@ namespace pyllama {
 // The order is that of the columns of laya's output.
 enum class question_kind { choice, score, noul };
 
+const char * kind_name(question_kind kind);  // in requests and answers
+
 struct decision_option {
     std::string key;
     common_json description;  // null when there is none
