@@ -1,12 +1,14 @@
 #include "candidates.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <string>
 
 #include "errors.h"
 #include "logit_row.h"
-#include "sampler_chain.h"
+#include "row_scan.h"
+#include "row_selection.h"
 
 namespace pyllama {
 
@@ -45,7 +47,16 @@ bool is_biased(const std::vector<llama_logit_bias> & biases, llama_token token) 
 candidate_selector::candidate_selector(const llama_vocab * vocab, const common_params_sampling & sampling)
     : n_vocab_(llama_vocab_n_tokens(vocab)),
       greedy_(is_greedy(sampling)),
-      first_top_k_(leading_top_k(sampling)),
+      head_(head_of(sampling)),
+      divides_(std::count(head_.before.begin(), head_.before.end(), COMMON_SAMPLER_TYPE_TEMPERATURE) > 0),
+      temp_(sampling.temp),
+      top_k_(sampling.top_k),
+      top_p_(sampling.top_p),
+      min_p_(sampling.min_p),
+      min_keep_(static_cast<size_t>(std::max(sampling.min_keep, 0))),
+      mirostat_mu_(2.0f * sampling.mirostat_tau),
+      mirostat_tau_(sampling.mirostat_tau),
+      mirostat_eta_(sampling.mirostat_eta),
       biases_(merged_biases(vocab, sampling)),
       n_remembered_(n_remembered(sampling)) {
     for (const auto & bias : biases_) {
@@ -115,13 +126,93 @@ void candidate_selector::replace_changed(const float * row, const std::vector<ll
     std::sort(out.begin(), out.end(), larger);
 }
 
-bool candidate_selector::select(const float * row, bool whole_row, std::vector<llama_token_data> & out) {
+bool candidate_selector::changes_row(const std::vector<llama_logit_bias> & biases) const {
+    return divides_ || !biases.empty() || !counts_.empty();
+}
+
+// The row as the first sampler of the chain that looks beyond single tokens finds it.
+const float * candidate_selector::changed_row(llama_sampler * chain, const float * row,
+                                              const std::vector<llama_logit_bias> & biases) {
+    if (!changes_row(biases)) {
+        return row;
+    }
+    changed_row_.assign(row, row + n_vocab_);
+    for (const auto & bias : biases) {
+        changed_row_[static_cast<size_t>(bias.token)] += bias.bias;
+    }
+    for (size_t i = 0; i < head_.before.size(); ++i) {
+        if (head_.before[i] == COMMON_SAMPLER_TYPE_TEMPERATURE) {
+            for (float & logit : changed_row_) {
+                logit /= temp_;
+            }
+        } else if (head_.before[i] != COMMON_SAMPLER_TYPE_NONE && !counts_.empty()) {
+            changed_.clear();
+            for (const auto & [token, count] : counts_) {
+                changed_.push_back({token, changed_row_[static_cast<size_t>(token)], 0.0f});
+            }
+            llama_token_data_array array{changed_.data(), changed_.size(), -1, false};
+            llama_sampler_apply(llama_sampler_chain_get(chain, static_cast<int32_t>(i)), &array);
+            for (const auto & candidate : changed_) {
+                changed_row_[static_cast<size_t>(candidate.id)] = candidate.logit;
+            }
+        }
+    }
+    return changed_row_.data();
+}
+
+// False where the row has to be seen whole.
+bool candidate_selector::select_by_look(const float * row, std::vector<llama_token_data> & out,
+                                        selection & done) const {
+    if (!std::isfinite(largest(row, n_vocab_))) {
+        return false;
+    }
+    done = {true, static_cast<int32_t>(head_.before.size())};
+    switch (head_.look) {
+        case first_look::top_k: select_top_k(row, n_vocab_, top_k_, out); return true;
+        case first_look::min_p:
+            select_min_p(row, n_vocab_, min_p_, out);
+            done.sorted = false;
+            return out.size() >= min_keep_;
+        case first_look::top_p:
+            select_top_p(row, n_vocab_, top_p_, min_keep_, out);
+            ++done.n_applied;
+            return true;
+        case first_look::mirostat_v2: select_surprise(row, n_vocab_, mirostat_mu_, out); return true;
+        case first_look::sorted: sort_row(row, n_vocab_, out); return true;
+        case first_look::draw:
+        case first_look::other: break;
+    }
+    return false;
+}
+
+bool candidate_selector::draw(llama_sampler * chain, const float * row, double u, std::vector<llama_token_data> & out) {
+    const llama_token token = draw_from(changed_row(chain, row, biases()), n_vocab_, u, block_sums_);
+    out.assign(token != LLAMA_TOKEN_NULL ? 1 : 0, {token, 0.0f, 0.0f});
+    return token != LLAMA_TOKEN_NULL;
+}
+
+void candidate_selector::chosen(float probability) {
+    if (head_.look == first_look::mirostat_v2) {
+        mirostat_mu_ -= mirostat_eta_ * (-std::log2(probability) - mirostat_tau_);
+    }
+}
+
+selection candidate_selector::select(llama_sampler * chain, const float * row, bool whole_row,
+                                     std::vector<llama_token_data> & out) {
     const std::vector<llama_logit_bias> & now = biases();
-    const auto wanted = static_cast<size_t>(greedy_ ? 1 : first_top_k_);
+    const bool top_k_first = head_.look == first_look::top_k && !divides_;
+    if (!whole_row && !greedy_ && !top_k_first && head_.look != first_look::draw && head_.look != first_look::other) {
+        selection done;
+        if (select_by_look(changed_row(chain, row, now), out, done)) {
+            return done;
+        }
+        whole_row = true;
+    }
+    const auto wanted = static_cast<size_t>(greedy_ ? 1 : top_k_first ? top_k_ : 0);
     const size_t n_changed = now.size() + counts_.size();
     if (whole_row || wanted == 0 || wanted + n_changed > static_cast<size_t>(n_vocab_) / 4) {
         select_all(row, now, out);
-        return false;
+        return {};
     }
     if (greedy_ && n_changed == 0) {
         const llama_token best = select_greedy(row, n_vocab_);
@@ -129,7 +220,7 @@ bool candidate_selector::select(const float * row, bool whole_row, std::vector<l
         if (best != LLAMA_TOKEN_NULL) {
             out.push_back({best, row[best], 0.0f});
         }
-        return true;
+        return {true, 0};
     }
     // After the biases and the penalties, the best `wanted` are among the tokens that these change and the best
     // `wanted` of the others.
@@ -140,7 +231,7 @@ bool candidate_selector::select(const float * row, bool whole_row, std::vector<l
     if (counts_.empty() && out.size() > wanted) {
         out.resize(wanted);
     }
-    return true;
+    return {true, 0};
 }
 
 }  // namespace pyllama

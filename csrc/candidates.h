@@ -9,8 +9,15 @@
 
 #include "common.h"
 #include "llama.h"
+#include "sampler_chain.h"
 
 namespace pyllama {
+
+// What select() did.
+struct selection {
+    bool sorted = false;    // the largest logit comes first
+    int32_t n_applied = 0;  // of the chain's samplers, the first ones: what they would do is done
+};
 
 class candidate_selector {
   public:
@@ -23,14 +30,29 @@ class candidate_selector {
     // A bias on top of the others, for the next selections; 0 takes it back.
     void prefer(llama_token token, float bias) { preferred_ = {token, bias}; }
 
-    // Fills `out`. Returns whether the largest logit comes first.
-    bool select(const float * row, bool whole_row, std::vector<llama_token_data> & out);
+    // Fills `out` with what `chain` chooses from, which is made of the same parameters.
+    selection select(llama_sampler * chain, const float * row, bool whole_row, std::vector<llama_token_data> & out);
+
+    // Fills `out` with the one token that the chain draws with u from [0, 1), where nothing but draws() is left to do:
+    // false when that is too close to tell.
+    bool draw(llama_sampler * chain, const float * row, double u, std::vector<llama_token_data> & out);
+
+    // The chain drops no token before it draws.
+    bool draws() const { return !greedy_ && head_.look == first_look::draw; }
+    // All of it but what draws.
+    selection all_but_draw() const { return {true, static_cast<int32_t>(head_.before.size())}; }
+
+    // The probability that the chain gave the token it chose.
+    void chosen(float probability);
 
     // The chain does nothing but take the largest logit.
     bool greedy() const { return greedy_; }
 
   private:
     const std::vector<llama_logit_bias> & biases();
+    bool changes_row(const std::vector<llama_logit_bias> & biases) const;
+    const float * changed_row(llama_sampler * chain, const float * row, const std::vector<llama_logit_bias> & biases);
+    bool select_by_look(const float * row, std::vector<llama_token_data> & out, selection & done) const;
     void select_all(const float * row, const std::vector<llama_logit_bias> & biases,
                     std::vector<llama_token_data> & out) const;
     void replace_changed(const float * row, const std::vector<llama_logit_bias> & biases,
@@ -38,7 +60,18 @@ class candidate_selector {
 
     int32_t n_vocab_;
     bool greedy_;
-    int32_t first_top_k_;                   // > 0: top-k is the first sampler that may drop a token
+    chain_head head_;
+    bool divides_ = false;  // a temperature is in the head
+    // Parameters of what looks first.
+    float temp_;
+    int32_t top_k_;
+    float top_p_;
+    float min_p_;
+    size_t min_keep_;
+    float mirostat_mu_, mirostat_tau_, mirostat_eta_;  // its sampler's own state, which nothing tells
+    std::vector<float> changed_row_;
+    std::vector<llama_token_data> changed_;
+    std::vector<double> block_sums_;
     std::vector<llama_logit_bias> biases_;  // sorted by token, one each
     llama_logit_bias preferred_{0, 0.0f};
     std::vector<llama_logit_bias> with_preferred_;

@@ -69,7 +69,30 @@ bool does_nothing(enum common_sampler_type type, const common_params_sampling & 
                    (s.penalty_repeat == 1.0f && s.penalty_freq == 0.0f && s.penalty_present == 0.0f);
         case COMMON_SAMPLER_TYPE_DRY: return s.dry_multiplier == 0.0f || s.dry_base < 1.0f || s.dry_penalty_last_n == 0;
         case COMMON_SAMPLER_TYPE_TOP_N_SIGMA: return s.top_n_sigma <= 0.0f;
+        case COMMON_SAMPLER_TYPE_TOP_K: return s.top_k <= 0;
+        case COMMON_SAMPLER_TYPE_TOP_P: return s.top_p >= 1.0f;
+        case COMMON_SAMPLER_TYPE_MIN_P: return s.min_p <= 0.0f;
+        case COMMON_SAMPLER_TYPE_TYPICAL_P: return s.typ_p >= 1.0f;
+        case COMMON_SAMPLER_TYPE_XTC: return s.xtc_probability <= 0.0f || s.xtc_threshold > 0.5f;
+        case COMMON_SAMPLER_TYPE_TEMPERATURE: return s.temp == 1.0f && s.dynatemp_range <= 0.0f;
         default: return false;
+    }
+}
+
+// Whether make_one() makes one.
+bool is_sampler(enum common_sampler_type type) {
+    return type != COMMON_SAMPLER_TYPE_NONE && type != COMMON_SAMPLER_TYPE_ADAPTIVE_P;
+}
+
+first_look look_of(enum common_sampler_type type, const common_params_sampling & s) {
+    switch (type) {
+        case COMMON_SAMPLER_TYPE_TOP_K: return first_look::top_k;
+        case COMMON_SAMPLER_TYPE_TOP_P: return first_look::top_p;
+        case COMMON_SAMPLER_TYPE_MIN_P: return s.min_p <= 1.0f ? first_look::min_p : first_look::other;
+        case COMMON_SAMPLER_TYPE_TYPICAL_P: return first_look::sorted;
+        case COMMON_SAMPLER_TYPE_TEMPERATURE:  // whose range follows from the distribution
+            return s.dynatemp_range > 0.0f ? first_look::sorted : first_look::other;
+        default: return first_look::other;
     }
 }
 
@@ -106,20 +129,31 @@ bool is_greedy(const common_params_sampling & s) {
     return cold;
 }
 
-int32_t leading_top_k(const common_params_sampling & s) {
+chain_head head_of(const common_params_sampling & s) {
+    chain_head head;
     if (s.mirostat != 0) {
-        return 0;
+        head.before.push_back(s.temp == 1.0f ? COMMON_SAMPLER_TYPE_NONE : COMMON_SAMPLER_TYPE_TEMPERATURE);
+        head.look = s.temp <= 0.0f ? first_look::other : s.mirostat == 2 ? first_look::mirostat_v2 : first_look::sorted;
+        return head;
     }
     for (const auto type : s.samplers) {
-        if (type == COMMON_SAMPLER_TYPE_TOP_K) {
-            return s.top_k > 0 ? s.top_k : 0;
+        if (!is_sampler(type)) {
+            continue;
         }
-        const bool penalises = type == COMMON_SAMPLER_TYPE_PENALTIES || type == COMMON_SAMPLER_TYPE_DRY;
-        if (!penalises && !does_nothing(type, s)) {
-            return 0;
+        const bool changes_single_ones =
+            type == COMMON_SAMPLER_TYPE_PENALTIES || type == COMMON_SAMPLER_TYPE_DRY ||
+            (type == COMMON_SAMPLER_TYPE_TEMPERATURE && s.temp > 0.0f && s.dynatemp_range <= 0.0f);
+        if (does_nothing(type, s)) {
+            head.before.push_back(COMMON_SAMPLER_TYPE_NONE);
+        } else if (changes_single_ones) {
+            head.before.push_back(type);
+        } else {
+            head.look = look_of(type, s);
+            return head;
         }
     }
-    return 0;
+    head.look = uses(s, COMMON_SAMPLER_TYPE_ADAPTIVE_P) ? first_look::other : first_look::draw;
+    return head;
 }
 
 llama_sampler_ptr make_sampler_chain(const llama_vocab * vocab, const common_params_sampling & s) {

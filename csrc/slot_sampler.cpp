@@ -24,6 +24,14 @@ bool draws_last(llama_sampler * chain) {
     return name.size() >= 4 && name.compare(name.size() - 4, 4, "dist") == 0;
 }
 
+uint32_t seed_of_last(llama_sampler * chain) {
+    return llama_sampler_get_seed(llama_sampler_chain_get(chain, llama_sampler_chain_n(chain) - 1));
+}
+
+double next_of(std::mt19937 & numbers) {
+    return std::uniform_real_distribution<double>(0.0, 1.0)(numbers);
+}
+
 }  // namespace
 
 slot_sampler::slot_sampler(const llama_vocab * vocab, const generation_params & params, const llama_tokens & prompt)
@@ -37,7 +45,9 @@ slot_sampler::slot_sampler(const llama_vocab * vocab, const generation_params & 
       reasoning_(params.reasoning.start, params.reasoning.end, params.reasoning.open, params.reasoning.budget,
                  params.reasoning.soft),
       end_token_(params.reasoning.forced.empty() ? LLAMA_TOKEN_NULL : params.reasoning.end.front().front()),
-      reads_text_(params.reasoning.budget >= 0 || params.sampling.reasoning_control || (grammar_ && grammar_lazy_)) {
+      reads_text_(params.reasoning.budget >= 0 || params.sampling.reasoning_control || (grammar_ && grammar_lazy_)),
+      numbers_(seed_of_last(chain_.get())),
+      shows_rest_(params.post_sampling_probs) {
     if (reads_text_) {
         reasoning_.read_text(params.reasoning.start_text, params.reasoning.end_text);
     }
@@ -81,13 +91,20 @@ bool slot_sampler::grammar_allows(llama_token token) {
 // Fills candidates_: the whole row, or as many of its largest logits as can matter.
 void slot_sampler::candidates(const float * row, bool whole_row) {
     selector_.prefer(end_token_, end_token_ != LLAMA_TOKEN_NULL ? end_bias_most * reasoning_.lean() : 0.0f);
-    sorted_ = selector_.select(row, whole_row, candidates_);
+    if (selector_.draws() && !whole_row && !shows_rest_) {
+        std::mt19937 numbers = numbers_;
+        if (selector_.draw(chain_.get(), row, next_of(numbers), candidates_)) {
+            selection_ = selector_.all_but_draw();
+            return;
+        }
+    }
+    selection_ = selector_.select(chain_.get(), row, whole_row, candidates_);
 }
 
 llama_token slot_sampler::choose() {
     if (selector_.greedy() && !candidates_.empty()) {
         const auto best =
-            sorted_ ? candidates_.begin() : std::min_element(candidates_.begin(), candidates_.end(), larger);
+            selection_.sorted ? candidates_.begin() : std::min_element(candidates_.begin(), candidates_.end(), larger);
         return best->logit > minus_infinity ? best->id : LLAMA_TOKEN_NULL;
     }
     // Impossible candidates must not reach samplers that normalise: all of them would be NaN.
@@ -97,13 +114,22 @@ llama_token slot_sampler::choose() {
     if (candidates_.empty()) {
         return LLAMA_TOKEN_NULL;
     }
-    llama_token_data_array array{candidates_.data(), candidates_.size(), -1, sorted_};
-    llama_sampler_apply(chain_.get(), &array);
+    llama_token_data_array array{candidates_.data(), candidates_.size(), -1, selection_.sorted};
+    for (int32_t i = selection_.n_applied; i < llama_sampler_chain_n(chain_.get()); ++i) {
+        llama_sampler_apply(llama_sampler_chain_get(chain_.get(), i), &array);
+    }
+    if (array.size > 0) {
+        next_of(numbers_);
+    }
+    // XTC leaves the end of what it got.
+    candidates_.erase(candidates_.begin(), candidates_.begin() + (array.data - candidates_.data()));
     n_left_ = array.size;
     if (array.selected < 0 || static_cast<size_t>(array.selected) >= array.size) {
         return LLAMA_TOKEN_NULL;
     }
-    return array.data[array.selected].id;
+    const llama_token_data & chosen = candidates_[static_cast<size_t>(array.selected)];
+    selector_.chosen(chosen.p);
+    return chosen.id;
 }
 
 llama_token slot_sampler::sample(const float * row) {
@@ -188,6 +214,8 @@ void slot_sampler::take_chain(slot_sampler & fresh, const std::vector<llama_toke
         llama_sampler_free(llama_sampler_chain_remove(fresh.chain_.get(), last));
         llama_sampler * drawing = llama_sampler_chain_remove(chain_.get(), llama_sampler_chain_n(chain_.get()) - 1);
         llama_sampler_chain_add(fresh.chain_.get(), drawing);
+    } else {
+        numbers_ = fresh.numbers_;
     }
     chain_ = std::move(fresh.chain_);
     selector_ = std::move(fresh.selector_);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <memory>
+#include <random>
 #include <string>
 #include <vector>
 
@@ -67,9 +68,11 @@ class slot_sampler {
     reasoning_budget reasoning_;
     llama_token end_token_;    // the first of what ends the reasoning; null when it cannot be ended by force
     bool reads_text_ = false;  // of tokens, for tags
+    std::mt19937 numbers_;     // the same as those of the sampler that draws last, one a choice
+    bool shows_rest_;          // what the chain leaves besides the token it chooses
     std::vector<llama_token_data> candidates_;
     size_t n_left_ = 0;  // of candidates_, after the chain
-    bool sorted_ = false;
+    selection selection_;
 };
 
 }  // namespace pyllama

@@ -35,26 +35,28 @@ const llama_vocab * vocab() {
     return qwen3()->vocab();
 }
 
-const std::vector<float> & row(int i) {
-    static const std::vector<std::vector<float>> rows = [] {
-        std::mt19937 random(1);
-        std::normal_distribution<float> normal(0.0f, 3.0f);
-        std::vector<std::vector<float>> made(16);
-        for (auto & each : made) {
-            each.resize(static_cast<size_t>(llama_vocab_n_tokens(vocab())));
-            for (float & value : each) {
-                value = normal(random);
-            }
-            for (int i = 0; i < 50; ++i) {  // what a model would say
-                each[random() % each.size()] += 8.0f + static_cast<float>(random() % 1000) / 80.0f;
-            }
+using rows_type = std::vector<std::vector<float>>;
+
+rows_type make_rows(int n_likely) {
+    std::mt19937 random(1);
+    std::normal_distribution<float> normal(0.0f, 3.0f);
+    rows_type made(16);
+    for (auto & each : made) {
+        each.resize(static_cast<size_t>(llama_vocab_n_tokens(vocab())));
+        for (float & value : each) {
+            value = normal(random);
         }
-        return made;
-    }();
-    return rows[static_cast<size_t>(i) % rows.size()];
+        for (int i = 0; i < n_likely; ++i) {  // what a model would say
+            each[random() % each.size()] += 8.0f + static_cast<float>(random() % 1000) / 80.0f;
+        }
+    }
+    return made;
 }
 
-void measure(const char * name, const common_params_sampling & sampling, int n_logprobs = -1) {
+void measure(const char * name, const common_params_sampling & sampling, int n_logprobs = -1, bool flat = false) {
+    static const rows_type peaked_rows = make_rows(50);
+    static const rows_type flat_rows = make_rows(0);
+    const rows_type & rows = flat ? flat_rows : peaked_rows;
     generation_params params;
     params.sampling = sampling;
     slot_sampler ours(vocab(), params);
@@ -63,17 +65,18 @@ void measure(const char * name, const common_params_sampling & sampling, int n_l
     std::vector<double> chain_times;
     std::vector<llama_token_data> all;
     for (int i = 0; i < n_rounds; ++i) {
+        const std::vector<float> & row = rows[static_cast<size_t>(i) % rows.size()];
         our_times.push_back(microseconds([&] {
-            const llama_token token = ours.sample(row(i).data());
+            const llama_token token = ours.sample(row.data());
             if (n_logprobs >= 0) {
-                ours.logprobs(row(i).data(), token, n_logprobs);
+                ours.logprobs(row.data(), token, n_logprobs);
             }
             ours.accept(token);
         }));
         chain_times.push_back(microseconds([&] {
-            all.resize(row(i).size());
+            all.resize(row.size());
             for (size_t id = 0; id < all.size(); ++id) {
-                all[id] = {static_cast<llama_token>(id), row(i)[id], 0.0f};
+                all[id] = {static_cast<llama_token>(id), row[id], 0.0f};
             }
             for (const auto & bias : sampling.logit_bias) {
                 all[static_cast<size_t>(bias.token)].logit += bias.bias;
@@ -135,8 +138,43 @@ TEST(costs) {
     changed.dry_penalty_last_n = 1024;
     measure("default, DRY over 1024 tokens", changed);
     measure("default, 20 logprobs", sampling, 20);
+    auto plain = sampling;  // nothing that drops a token
+    plain.top_k = 0;
+    plain.top_p = 1.0f;
+    plain.min_p = 0.0f;
+    measure("temperature alone", plain);
+    measure("temperature alone, a flat row", plain, -1, true);
+    changed = plain;
+    changed.temp = 1.0f;
+    measure("nothing but the draw", changed);
+    changed = plain;
+    changed.min_p = 0.05f;
+    measure("min-p first", changed);
+    changed.penalty_repeat = 1.1f;
+    measure("min-p first, penalties", changed);
+    changed = plain;
+    changed.top_p = 0.95f;
+    measure("top-p first", changed);
+    measure("top-p first, a flat row", changed, -1, true);
     changed = sampling;
-    changed.top_k = 0;
-    measure("without top-k", changed);
+    changed.mirostat = 2;
+    measure("mirostat 2", changed);
+    changed.mirostat = 1;
+    measure("mirostat 1", changed);
+    changed = plain;
+    changed.typ_p = 0.9f;
+    measure("typical first", changed);
+    changed = plain;
+    changed.dynatemp_range = 0.5f;
+    measure("a range of temperatures first", changed);
+    changed = plain;
+    changed.top_n_sigma = 1.0f;
+    measure("top-n-sigma first", changed);
+    changed = plain;
+    changed.xtc_probability = 0.5f;
+    measure("XTC first", changed);
+}
+
+TEST(lazy_grammar) {
     measure_lazy_grammar();
 }

@@ -7,61 +7,12 @@
 #include <random>
 #include <vector>
 
-#include "backends.h"
-#include "check.h"
-#include "sampler_chain.h"
+#include "sampling_fixture.h"
 
 using namespace pyllama;
-using pyllama_test::random_source;
+using namespace pyllama_test;
 
 namespace {
-
-constexpr float never = -std::numeric_limits<float>::infinity();
-
-const llama_vocab * vocab() {
-    static const llama_model_ptr model = [] {
-        load_backends();
-        auto params = llama_model_default_params();
-        params.vocab_only = true;
-        return llama_model_ptr(llama_model_load_from_file(PYLLAMA_VOCAB_GGUF, params));
-    }();
-    return llama_model_get_vocab(model.get());
-}
-
-std::vector<float> random_row(std::mt19937 & random) {
-    std::normal_distribution<float> normal(0.0f, 3.0f);
-    std::vector<float> row(static_cast<size_t>(llama_vocab_n_tokens(vocab())));
-    for (float & value : row) {
-        value = normal(random);
-    }
-    return row;
-}
-
-// The whole row through llama.cpp's samplers, biases first: what the fast path has to equal.
-class whole_row_sampler {
-  public:
-    explicit whole_row_sampler(const common_params_sampling & sampling) : biases_(sampling.logit_bias) {
-        chain_ = make_sampler_chain(vocab(), sampling);
-    }
-    llama_token sample(const std::vector<float> & row) {
-        std::vector<llama_token_data> all;
-        for (size_t id = 0; id < row.size(); ++id) {
-            all.push_back({static_cast<llama_token>(id), row[id], 0.0f});
-        }
-        for (const auto & bias : biases_) {
-            all[static_cast<size_t>(bias.token)].logit += bias.bias;
-        }
-        llama_token_data_array array{all.data(), all.size(), -1, false};
-        llama_sampler_apply(chain_.get(), &array);
-        const llama_token token = array.data[array.selected].id;
-        llama_sampler_accept(chain_.get(), token);
-        return token;
-    }
-
-  private:
-    std::vector<llama_logit_bias> biases_;
-    llama_sampler_ptr chain_;
-};
 
 void check_equal_to_whole_row(const common_params_sampling & sampling, int n_tokens, uint32_t seed) {
     generation_params params;
@@ -74,13 +25,8 @@ void check_equal_to_whole_row(const common_params_sampling & sampling, int n_tok
         const llama_token token = ours.sample(row.data());
         ours.accept(token);
         CHECK_EQ(token, theirs.sample(row));
+        theirs.accept(token);
     }
-}
-
-common_params_sampling seeded(uint32_t seed) {
-    common_params_sampling sampling;
-    sampling.seed = seed;
-    return sampling;
 }
 
 }  // namespace
@@ -141,22 +87,41 @@ TEST(penalties_find_what_the_prompt_repeats) {
     CHECK_EQ(choice({50}), 50);
 }
 
-TEST(which_chains_are_greedy_or_led_by_top_k) {
+TEST(which_chains_are_greedy) {
     common_params_sampling sampling;
     CHECK(!is_greedy(sampling));
-    CHECK_EQ(leading_top_k(sampling), 40);
     sampling.temp = 0.0f;
     CHECK(is_greedy(sampling));
     sampling.penalty_present = 0.5f;
     CHECK(!is_greedy(sampling));
-    CHECK_EQ(leading_top_k(sampling), 40);
     sampling = {};
     sampling.temp = 0.0f;
     sampling.xtc_probability = 0.5f;
     CHECK(!is_greedy(sampling));
-    sampling = {};
+}
+
+TEST(what_looks_first_in_a_chain) {
+    const auto look = [](const common_params_sampling & sampling) { return head_of(sampling).look; };
+    common_params_sampling sampling;
+    CHECK(look(sampling) == first_look::top_k);
+    sampling.penalty_present = 0.5f;
+    CHECK(look(sampling) == first_look::top_k);
     sampling.top_n_sigma = 1.0f;
-    CHECK_EQ(leading_top_k(sampling), 0);
+    CHECK(look(sampling) == first_look::other);
+    sampling = {};
+    sampling.top_k = 0;
+    CHECK(look(sampling) == first_look::top_p);
+    sampling.top_p = 1.0f;
+    CHECK(look(sampling) == first_look::min_p);
+    sampling.min_p = 0.0f;
+    CHECK(look(sampling) == first_look::draw);
+    CHECK_EQ(head_of(sampling).before.size(), sampling.samplers.size());
+    sampling.dynatemp_range = 0.5f;
+    CHECK(look(sampling) == first_look::sorted);
+    sampling.typ_p = 0.5f;
+    CHECK(look(sampling) == first_look::sorted);
+    sampling.mirostat = 2;
+    CHECK(look(sampling) == first_look::mirostat_v2);
 }
 
 TEST(a_grammar_decides_against_the_likeliest_token) {
@@ -229,6 +194,38 @@ TEST(logprobs_are_of_the_model_s_distribution) {
     CHECK_EQ(probs.top.size(), 2u);
     CHECK_EQ(probs.top[1].token, 9);
     CHECK(std::fabs(std::exp(probs.top[1].logprob) - 0.25f) < 1e-5f);
+}
+
+TEST(logprobs_after_xtc_are_of_what_it_left) {
+    generation_params params;
+    params.sampling = seeded(12);
+    params.sampling.temp = 1.0f;
+    params.sampling.xtc_probability = 1.0f;
+    params.post_sampling_probs = true;
+    std::vector<float> row(static_cast<size_t>(llama_vocab_n_tokens(vocab())), never);
+    row[5] = std::log(0.6f);
+    row[9] = std::log(0.3f);
+    row[7] = std::log(0.1f);
+    slot_sampler sampler(vocab(), params);
+    const llama_token token = sampler.sample(row.data());
+    CHECK(token != 5);
+    const auto probs = sampler.final_logprobs(token, 3);
+    CHECK_EQ(probs.top.size(), 2u);
+    CHECK_EQ(probs.top[0].token, 9);
+    CHECK(std::fabs(std::exp(probs.top[0].logprob) - 0.75f) < 1e-5f);
+}
+
+TEST(post_sampling_probs_show_what_was_not_drawn) {
+    generation_params params;
+    params.sampling = seeded(13);
+    params.sampling.top_k = 0;
+    params.sampling.top_p = 1.0f;
+    params.sampling.min_p = 0.0f;
+    params.post_sampling_probs = true;
+    slot_sampler sampler(vocab(), params);
+    std::mt19937 random(13);
+    const auto row = random_row(random);
+    CHECK_EQ(sampler.final_logprobs(sampler.sample(row.data()), 5).top.size(), 5u);
 }
 
 TEST(parameters_out_of_range_are_named) {
