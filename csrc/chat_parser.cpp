@@ -71,6 +71,7 @@ chat_parser::chat_parser(const common_chat_session & session, const llama_vocab 
         reasoning_end_ = text_delimiters(params_.parser, common_chat_peg_builder::REASONING);
         content_end_ = text_delimiters(params_.parser, common_chat_peg_builder::CONTENT);
         json_arguments_ = has_json_arguments(params_.parser);
+        tagged_string_end_ = text_delimiters(params_.parser, common_chat_peg_builder::TOOL_ARG_STRING_VALUE);
     }
     if (!options.echo) {
         skip_continued(session, options.continued);
@@ -227,7 +228,7 @@ chat_delta chat_parser::parse(bool last, bool complete) {
         }
         const size_t begin = std::exchange(n_parsed_, input_.size());
         if (!last) {
-            open_ = in_argument_string(message) ? field::arguments : open_after(delta, begin);
+            open_ = message.tool_calls.empty() ? open_after(delta, begin) : open_argument(message);
         }
         depth_ = open_ == field::reasoning || open_ == field::content ? depth : depth_;
         n_failed_ = 0;

@@ -79,12 +79,12 @@ class chat_parser {
         std::string arguments;
     };
     using delimiters = std::optional<std::vector<std::string>>;
-    enum class field { none, reasoning, content, arguments };
+    enum class field { none, reasoning, content, json_string, tagged_string };
 
     chat_delta parse(bool last, bool complete);
     chat_delta follow();
     chat_delta follow_arguments();
-    bool in_argument_string(const common_chat_msg & message);
+    field open_argument(const common_chat_msg & message);
     field open_after(const chat_delta & delta, size_t begin) const;
     bool diff(const common_chat_msg & message, bool last, bool complete, chat_delta & delta);
     void diff_call(const common_chat_msg & message, size_t index, bool last, bool complete, chat_delta & delta);
@@ -112,8 +112,10 @@ class chat_parser {
     delimiters content_end_;
     field open_ = field::none;  // the field that is followed
 
-    // Where the arguments of calls are JSON: the last call's, as far as they were looked at.
+    // A call's arguments stand in the text as JSON, or their strings stand between tags, of which these end them.
     bool json_arguments_ = false;
+    delimiters tagged_string_end_;
+    // The last call's, as far as they were looked at.
     size_t n_tracked_call_ = 0;
     size_t n_tracked_ = 0;
     json_string_tracker strings_;

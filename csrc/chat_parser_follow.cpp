@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "chat_parser.h"
+#include "json.h"
 
 namespace pyllama {
 
@@ -14,7 +15,7 @@ chat_delta chat_parser::follow() {
     if (open_ == field::none) {
         return delta;
     }
-    if (open_ == field::arguments) {
+    if (open_ == field::json_string || open_ == field::tagged_string) {
         return follow_arguments();
     }
     const bool reasons = open_ == field::reasoning;
@@ -29,14 +30,20 @@ chat_delta chat_parser::follow() {
     return delta;
 }
 
-// The same of a string in a call's arguments, up to its quote.
+// The same of a string in a call's arguments, up to its quote, or to the tag behind it.
 chat_delta chat_parser::follow_arguments() {
     chat_delta delta;
-    const field_text found = read_json_string(input_.text, n_parsed_);
+    const bool tagged = open_ == field::tagged_string;
+    const field_text found =
+        tagged ? read_field(input_.text, n_parsed_, *tagged_string_end_) : read_json_string(input_.text, n_parsed_);
     if (found.end > n_parsed_) {
         tool_call_delta change;
         change.index = calls_.size() - 1;
         change.arguments.assign(input_.text, n_parsed_, found.end - n_parsed_);
+        if (tagged) {  // escaped as llama-common's own text is
+            const std::string quoted = common_json(change.arguments).dump();
+            change.arguments.assign(quoted, 1, quoted.size() - 2);
+        }
         calls_.back().arguments += change.arguments;
         delta.tool_calls.push_back(std::move(change));
         n_parsed_ = n_counted_ = found.end;
@@ -47,14 +54,12 @@ chat_delta chat_parser::follow_arguments() {
     return delta;
 }
 
-// Whether the text ends inside a string of the last call's arguments, all of which was sent.
-bool chat_parser::in_argument_string(const common_chat_msg & message) {
-    if (!json_arguments_ || message.tool_calls.empty() || message.tool_calls.size() != calls_.size()) {
-        return false;
-    }
+// The string of the last call's arguments that the text ends in, all of which was sent.
+chat_parser::field chat_parser::open_argument(const common_chat_msg & message) {
     const std::string & arguments = message.tool_calls.back().arguments;
-    if (arguments != calls_.back().arguments || !string_ends_with(input_.text, arguments)) {
-        return false;
+    if ((!json_arguments_ && !tagged_string_end_) || message.tool_calls.size() != calls_.size() ||
+        arguments != calls_.back().arguments) {
+        return field::none;
     }
     if (n_tracked_call_ != calls_.size()) {
         n_tracked_call_ = calls_.size();
@@ -63,7 +68,13 @@ bool chat_parser::in_argument_string(const common_chat_msg & message) {
     }
     strings_.read(std::string_view(arguments).substr(n_tracked_));
     n_tracked_ = arguments.size();
-    return strings_.in_string();
+    if (!strings_.in_string()) {
+        return field::none;
+    }
+    if (json_arguments_) {
+        return string_ends_with(input_.text, arguments) ? field::json_string : field::none;
+    }
+    return ends_with_value(input_.text, arguments.substr(strings_.string_begin())) ? field::tagged_string : field::none;
 }
 
 // The field that is open after a parse which gave `delta` for the text from `begin` on: the one that took all of

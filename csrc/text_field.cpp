@@ -5,6 +5,7 @@
 #include <variant>
 
 #include "chat-peg-parser.h"
+#include "json.h"
 #include "json_text.h"
 
 namespace pyllama {
@@ -157,6 +158,7 @@ bool has_json_arguments(const common_peg_arena & parser) {
 
 void json_string_tracker::read(std::string_view more) {
     for (const char c : more) {
+        ++n_read_;
         if (n_escape_ > 0) {
             const bool begins_digits = c == 'u' && !escape_digits_;
             n_escape_ = begins_digits ? 4 : n_escape_ - 1;
@@ -165,8 +167,24 @@ void json_string_tracker::read(std::string_view more) {
             n_escape_ = 1;
         } else if (c == '"') {
             in_string_ = !in_string_;
+            string_begin_ = n_read_;
         }
     }
+}
+
+bool ends_with_value(const std::string & text, const std::string & inside) {
+    std::string value;
+    try {
+        value = common_json::parse("\"" + inside + "\"").get<std::string>();
+    } catch (const std::exception &) {
+        return false;
+    }
+    if (value.find_first_not_of(" \t\r\n") == std::string::npos || value.size() >= text.size() ||
+        !string_ends_with(text, value)) {
+        return false;
+    }
+    const char before = text[text.size() - value.size() - 1];
+    return before != '"' && before != '\'';
 }
 
 field_text read_json_string(const std::string & text, size_t begin) {

@@ -35,12 +35,20 @@ class json_string_tracker {
     void read(std::string_view more);
     // Inside a string, and behind a whole escape sequence.
     bool in_string() const { return in_string_ && n_escape_ == 0; }
+    // Where its text begins, in characters read.
+    size_t string_begin() const { return string_begin_; }
 
   private:
     bool in_string_ = false;
+    size_t n_read_ = 0;
+    size_t string_begin_ = 0;
     int n_escape_ = 0;            // characters that the escape sequence lacks
     bool escape_digits_ = false;  // and they are the digits of a \u
 };
+
+// Whether `text` ends with the value of an open JSON string, of which `inside` is what it holds so far, as it is: a
+// value between tags. Not where quotes stand around it, nor when it is blank, which could be the tag's.
+bool ends_with_value(const std::string & text, const std::string & inside);
 
 // How far the text from `begin` on belongs to an open JSON string, whose quote does not. Ends before a sequence that is
 // not whole yet, and is closed by what a JSON string cannot hold.

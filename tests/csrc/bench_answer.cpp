@@ -26,6 +26,7 @@ struct answer_shape {
     std::string word;
     std::string tail;
     size_t n_reasoning;  // words of the reasoning, before the head
+    const char * chat_template = "Qwen-Qwen3-0.6B";
 };
 
 void measure(const answer_shape & shape) {
@@ -34,10 +35,11 @@ void measure(const answer_shape & shape) {
                                  {"type":"object","properties":{"text":{"type":"string"}}}}}])"
                                           : "") +
                              "}";
-    const auto request = parse_chat_request(*qwen3(), body);
-    const common_chat_session session(qwen3()->templates(), qwen3()->vocab(), request.inputs);
+    const auto source = load_with_template(shape.chat_template);
+    const auto request = parse_chat_request(*source, body);
+    const common_chat_session session(source->templates(), source->vocab(), request.inputs);
     double idle_ms = 0;
-    chat_parser parser(session, qwen3()->vocab(), {}, {[&] { return chat_parser::steady_ms() + idle_ms; }, {}});
+    chat_parser parser(session, source->vocab(), {}, {[&] { return chat_parser::steady_ms() + idle_ms; }, {}});
 
     std::vector<std::string> texts;
     if (shape.n_reasoning > 0) {
@@ -90,4 +92,6 @@ TEST(costs) {
     measure({"reasoning and content", true, "So", " word", " end", n_tokens / 2});
     measure({"a tool call", true, "<tool_call>\n{\"name\": \"write\", \"arguments\": {\"text\": \"", " word",
              "\"}}\n</tool_call>", 0});
+    measure({"a tool call in tags", true, "<tool_call>\n<function=write>\n<parameter=text>\nSo", " word",
+             "\n</parameter>\n</function>\n</tool_call>", 0, "Qwen3-Coder"});
 }

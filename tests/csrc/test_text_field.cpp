@@ -266,11 +266,16 @@ TEST(following_a_call_s_arguments_tells_the_same_as_parsing_for_every_template) 
                                          ",",   "'",   "<",       "\\/"};
     random_source random(17);
     size_t n_followed = 0;
+    size_t n_tagged = 0;
     size_t n_compared = 0;
     for (const std::string & path : all_templates()) {
         const auto templates = common_chat_templates_init(nullptr, read_text(path));
         const auto session = session_for(*templates, true);
-        if (!session || !has_json_arguments(session->parser())) {
+        if (!session) {
+            continue;
+        }
+        const bool tagged = text_delimiters(session->parser(), "tool-arg-string-value").has_value();
+        if (!tagged && !has_json_arguments(session->parser())) {
             continue;
         }
         bool follows = false;
@@ -279,7 +284,11 @@ TEST(following_a_call_s_arguments_tells_the_same_as_parsing_for_every_template) 
             for (int i = 0; i < 30; ++i) {
                 value += parts[random.below(std::size(parts))];
             }
-            const std::string arguments = "{\"city\": \"" + value + "\", \"list\": [\"" + value + "\", 1.5, \"x\"]}";
+            std::string arguments = "{\"city\": \"" + value + "\"";
+            if (!tagged) {  // of tags the parser takes those that the tool names
+                arguments += ", \"list\": [\"" + value + "\", 1.5, \"x\"]";
+            }
+            arguments += "}";
             const std::string text = call_text(*templates, arguments);
             common_chat_parser_params params;
             params.format = session->format();
@@ -310,23 +319,36 @@ TEST(following_a_call_s_arguments_tells_the_same_as_parsing_for_every_template) 
             }
             follows = follows || (sent.size() > arguments.size() / 2 && parser.n_parses() < n_feeds * 3 / 4);
         }
-        n_followed += follows ? 1 : 0;
+        (tagged ? n_tagged : n_followed) += follows ? 1 : 0;
     }
     CHECK(n_followed >= 10);
+    CHECK(n_tagged >= 10);
     CHECK(n_compared > 2000);
 }
 
-TEST(the_number_of_parses_does_not_grow_with_a_call_s_strings) {
-    const auto templates =
-        common_chat_templates_init(nullptr, read_text(PYLLAMA_LLAMA_CPP_MODELS "/templates/Qwen-Qwen3-0.6B.jinja"));
+TEST(the_end_of_a_text_is_a_value_between_tags) {
+    CHECK(ends_with_value("<p>a \"b\"\n c", R"(a \"b\"\n c)"));
+    CHECK(!ends_with_value("<p>[\"abc", "abc"));  // in JSON
+    CHECK(!ends_with_value("<p>{'abc", "abc"));   // in what becomes JSON
+    CHECK(!ends_with_value("<p>abc", "ab"));
+    CHECK(!ends_with_value("<p>\n", "\\n"));
+    CHECK(!ends_with_value("abc", "abc"));
+    CHECK(!ends_with_value("<p>ab", "a\\"));
+}
+
+// Feeds `head`, many words and `tail`, and gives the arguments sent.
+std::string sent_arguments(const char * name, const std::string & head, const std::string & word,
+                           const std::string & tail) {
+    const auto templates = common_chat_templates_init(
+        nullptr, read_text(std::string(PYLLAMA_LLAMA_CPP_MODELS "/templates/") + name + ".jinja"));
     const auto session = session_for(*templates, true);
     chat_parser parser(*session, qwen3()->vocab(), {}, costs_nothing);
-    std::string text = "<tool_call>\n{\"name\": \"get_time\", \"arguments\": {\"city\": \"";
+    std::string text = head;
     for (int i = 0; i < 2000; ++i) {
-        text += " word \\\"quoted\\\"\\n";
+        text += word;
     }
     std::string sent;
-    for (auto & value : cut(text + "\"}}\n</tool_call>", 5)) {
+    for (auto & value : cut(text + tail, 5)) {
         std::vector<piece> batch;
         batch.push_back(std::move(value));
         for (const auto & call : parser.feed(batch).tool_calls) {
@@ -336,8 +358,23 @@ TEST(the_number_of_parses_does_not_grow_with_a_call_s_strings) {
     for (const auto & call : parser.finish(true).tool_calls) {
         sent += call.arguments;
     }
-    CHECK_EQ(sent, text.substr(text.find("{\"city")) + "\"}");
-    CHECK(parser.n_parses() < 30);
+    CHECK(parser.n_parses() < 60);
+    return sent;
+}
+
+TEST(the_number_of_parses_does_not_grow_with_a_call_s_strings) {
+    std::string value;
+    for (int i = 0; i < 2000; ++i) {
+        value += R"( word \"quoted\"\n)";
+    }
+    CHECK_EQ(sent_arguments("Qwen-Qwen3-0.6B", R"(<tool_call>
+{"name": "get_time", "arguments": {"city": ")",
+                            R"( word \"quoted\"\n)", "\"}}\n</tool_call>"),
+             R"({"city": ")" + value + "\"}");
+    const std::string tagged = sent_arguments("Qwen3-Coder", "<tool_call>\n<function=get_time>\n<parameter=city>\nSo",
+                                              " word \"quoted\"\n", "end\n</parameter>\n</function>\n</tool_call>");
+    CHECK_EQ(common_json::parse(tagged).at("city").get<std::string>(),
+             "So" + common_json::parse("\"" + value + "\"").get<std::string>() + "end");
 }
 
 TEST(the_number_of_parses_does_not_grow_with_the_text) {
