@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -37,18 +38,18 @@ print(json.dumps({"configuration": info["configuration"], "backends": info["back
 
 def install_ggml(tree: Path, prefix: Path, build: Path, options: list[str]) -> None:
     source = build / "source"
-    source.mkdir(parents=True)
+    source.mkdir(parents=True, exist_ok=True)
     (source / "CMakeLists.txt").write_text(PROJECT.format(ggml=tree / "ggml"))
     environment = dict(os.environ)
-    configure = ["cmake", "-S", str(source), "-B", str(build / "ggml"), "-DCMAKE_BUILD_TYPE=Release"]
+    configure = ["cmake", "-S", str(source), "-B", str(build / "out"), "-DCMAKE_BUILD_TYPE=Release"]
     configure += [
         "-DBUILD_SHARED_LIBS=ON",
         f"-DCMAKE_INSTALL_PREFIX={prefix}",
         *(f"-D{name}" for name in options),
     ]
     run("configure ggml", configure, environment)
-    run("build ggml", ["cmake", "--build", str(build / "ggml")], environment)
-    run("install ggml", ["cmake", "--install", str(build / "ggml")], environment)
+    run("build ggml", ["cmake", "--build", str(build / "out")], environment)
+    run("install ggml", ["cmake", "--install", str(build / "out")], environment)
 
 
 def build_package(prefix: Path, out: Path, build: Path) -> Path:
@@ -95,12 +96,15 @@ def main() -> int:
     parser.add_argument("options", nargs="*", metavar="NAME=VALUE", help="ggml's CMake options")
     parser.add_argument("--build-dir", type=Path, default=ROOT / "build" / "system-ggml", metavar="DIR")
     arguments = parser.parse_args()
+    build = arguments.build_dir.resolve()
+    prefix = build / "prefix"
     try:
         with tempfile.TemporaryDirectory(prefix="pyllama-system-ggml-") as scratch:
-            prefix, out = Path(scratch, "prefix"), Path(scratch, "out")
+            out = Path(scratch, "out")
             out.mkdir()
-            install_ggml(ROOT / "vendor/llama.cpp/src", prefix, Path(scratch, "build"), arguments.options)
-            wheel = build_package(prefix, out, arguments.build_dir)
+            shutil.rmtree(prefix, ignore_errors=True)  # not the plug-ins of another try
+            install_ggml(ROOT / "vendor/llama.cpp/src", prefix, build / "ggml", arguments.options)
+            wheel = build_package(prefix, out, build / "package")
             print(json.dumps(use(wheel, prefix, Path(scratch, "venv"))))
     except StepError as error:
         print(f"try_system_ggml: {error}", file=sys.stderr)

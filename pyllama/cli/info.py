@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -47,10 +48,13 @@ def cpu_library(info: Mapping[str, Any]) -> str:
     library: str = info["libraries"].get("CPU", "")
     if not library:
         return "no CPU backend"
-    variant = library.removesuffix(".so").partition("ggml-cpu")[2].removeprefix("-")
-    if variant:
-        return f"CPU variant {variant}"
-    return "for the CPU it was built on" if info["configuration"] == "native" else "one CPU variant"
+    # A system's ggml has a version behind its suffix.
+    if variant := re.search(r"ggml-cpu-(.+?)\.so", library):
+        return f"CPU variant {variant[1]}"
+    return {
+        "native": "for the CPU it was built on",
+        "system-ggml": "the system's CPU kernels",
+    }.get(info["configuration"], "one CPU variant")
 
 
 def _shown(value: Any) -> Any:

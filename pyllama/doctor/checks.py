@@ -19,6 +19,7 @@ _REBUILD = (
 )
 _REINSTALL = f"pip install --force-reinstall {DISTRIBUTION}"
 _OWN_BASE = "libpyllama-ggml-base"
+_SYSTEM = "system-ggml"  # the configuration whose ggml is the system's
 # Backends that compute on a GPU, and on whose.
 _GPU_BACKENDS = {
     "CUDA": {"NVIDIA"},
@@ -97,7 +98,10 @@ def _cpu(facts: Facts) -> Iterator[Finding]:
     elif "AVX2 = 1" not in info["flags"]:
         library = info["libraries"].get("CPU", "")
         what = f"the CPU has AVX2, and the backend that was loaded does not use it ({library})"
-        fix = _REBUILD if info["configuration"] == "native" else f"the package is incomplete: {_REINSTALL}"
+        fix = {
+            "native": _REBUILD,
+            _SYSTEM: "the system's ggml was built without it: a pyllama that carries its own has it",
+        }.get(info["configuration"], f"the package is incomplete: {_REINSTALL}")
         yield Finding("warning", what, fix)
 
 
@@ -149,6 +153,8 @@ def _gpus(facts: Facts) -> Iterator[Finding]:
 def _two_copies(facts: Facts) -> Iterator[Finding]:
     bases = [path for path in facts.core.mapped if re.search(r"(?<!py)ggml-base", PurePath(path).name)]
     foreign = [path for path in bases if not PurePath(path).name.startswith(_OWN_BASE)]
+    if facts.core.info is not None and facts.core.info["configuration"] == _SYSTEM:
+        foreign = foreign[1:]  # one of them is ours
     preloaded = [
         name for name in ("GGML_BACKEND_PATH", "LD_PRELOAD") if "ggml" in facts.environment.get(name, "")
     ]

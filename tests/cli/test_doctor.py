@@ -48,6 +48,8 @@ def test_wrong_arguments(capsys: pytest.CaptureFixture[str]) -> None:
         ("libggml-cpu-haswell.so", "plug-in", "CPU variant haswell"),
         ("libggml-cpu.so", "plug-in", "one CPU variant"),
         ("libpyllama-ggml-cpu.so", "native", "for the CPU it was built on"),
+        ("libggml-cpu.so.0.26.0", "system-ggml", "the system's CPU kernels"),
+        ("libggml-cpu-haswell.so", "system-ggml", "CPU variant haswell"),
         ("", "plug-in", "no CPU backend"),
     ],
 )

@@ -231,6 +231,18 @@ def test_says_what_is_wrong_and_what_to_do(name: str) -> None:
     assert do in finding.do
 
 
+def test_the_system_s_ggml_is_one_copy() -> None:
+    info = INFO | {"configuration": "system-ggml", "libraries": {"CPU": "libggml-cpu.so.0.26.0"}}
+    mapped = ("/usr/lib/libggml-base.so.0.26.0", "/usr/lib/libggml.so.0.26.0")
+    assert examine(facts(core=core(info, mapped=mapped))) == []
+    (finding,) = examine(facts(core=core(info, mapped=(*mapped, "/site/other/libggml-base.so.0"))))
+    assert "2 copies of ggml" in finding.what
+    info |= {"flags": "CPU : SSE3 = 1"}
+    (finding,) = examine(facts(core=core(info, mapped=mapped)))
+    assert "does not use it (libggml-cpu.so.0.26.0)" in finding.what
+    assert "the system's ggml was built without it" in finding.do
+
+
 def test_a_missing_driver_is_told_once() -> None:
     given = facts(
         core=core(
