@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 
+from pyllama.cli.pipes import drop_output
 from pyllama.version import package_version
 
 __all__ = ["main", "server_main"]
@@ -24,7 +25,26 @@ _COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``pyllama``; return the exit code."""
-    args = list(sys.argv[1:] if argv is None else argv)
+    return _written(lambda: _main(list(sys.argv[1:] if argv is None else argv)))
+
+
+def server_main(argv: Sequence[str] | None = None) -> int:
+    """Run ``pyllama-server``; return the exit code."""
+    return _written(lambda: _run("serve", list(sys.argv[1:] if argv is None else argv)))
+
+
+def _written(body: Callable[[], int]) -> int:
+    """Return the body's exit code once its output is written, or that of a reader who is gone."""
+    try:
+        code = body()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return drop_output()
+    sys.stderr.flush()
+    return code
+
+
+def _main(args: list[str]) -> int:
     if args and args[0] in _COMMANDS:
         return _run(args[0], args[1:])
     if args in (["--version"], ["-V"]):
@@ -39,15 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 2
 
 
-def server_main(argv: Sequence[str] | None = None) -> int:
-    """Run ``pyllama-server``; return the exit code."""
-    return _run("serve", list(sys.argv[1:] if argv is None else argv))
-
-
 def _run(command: str, args: list[str]) -> int:
     code: int = import_module(_COMMANDS[command][0]).run(args)
-    sys.stdout.flush()
-    sys.stderr.flush()
     return code
 
 

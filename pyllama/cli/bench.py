@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TextIO
 
+from pyllama.cli.pipes import drop_output
 from pyllama.cli.terminal import can_move_cursor, printable
 from pyllama.loadtest import (
     Ask,
@@ -33,7 +34,6 @@ _KEY = "LLAMA_API_KEY"
 _REQUESTS_OF_A_USER = 10
 _DURATION_S = 30.0
 _INTERRUPTED = 130
-_BROKEN_PIPE = 141
 
 _EPILOG = f"""\
 Latencies count from when a request was due: with --rate from its place in the schedule.
@@ -51,9 +51,7 @@ def run(args: list[str]) -> int:
     except KeyboardInterrupt:
         return _INTERRUPTED
     except BrokenPipeError:
-        # What is still buffered must not fail again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _BROKEN_PIPE
+        return drop_output()
     except (TargetError, OSError) as exc:
         print(f"pyllama bench: {printable(str(exc))}", file=sys.stderr)
         return 1

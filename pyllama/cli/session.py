@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pyllama.logging
+from pyllama.cli.pipes import drop_output
 from pyllama.cli.terminal import Bar, dim, printable
 from pyllama.errors import PyllamaError
 from pyllama.sync import SyncEngine
@@ -16,9 +16,8 @@ from pyllama.sync import SyncEngine
 __all__ = ["HeldLog", "guarded", "open_engine", "take_option"]
 
 _VERBOSE = {"-v", "--verbose", "--log-verbose", "-lv", "--verbosity", "--log-verbosity"}
-# As a shell reports processes that SIGINT and SIGPIPE ended.
+# As a shell reports processes that SIGINT ended.
 _INTERRUPTED = 130
-_BROKEN_PIPE = 141
 
 
 class HeldLog(logging.Handler):
@@ -75,9 +74,7 @@ def guarded(command: str, body: Callable[[], int]) -> int:
     except _llama.CliExit as exc:
         return exc.code
     except BrokenPipeError:
-        # What is still buffered must not fail again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _BROKEN_PIPE
+        return drop_output()
     except (PyllamaError, OSError) as exc:
         print(f"pyllama {command}: {exc}", file=sys.stderr)
         return 1
