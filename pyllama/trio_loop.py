@@ -6,6 +6,7 @@ A system task waits for the waker's descriptor; it ends with the run, or when th
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from pyllama.loop import LoopNotifier, Watch
@@ -22,21 +23,27 @@ def in_trio() -> bool:
 class TrioWatch(Watch):
     """A watch whose waiter is a trio task."""
 
-    __slots__ = ("_event",)
+    __slots__ = ("_dealt_with", "_event")
 
     def __init__(self, key: int) -> None:
         import trio
 
         super().__init__(key)
+        self._dealt_with: Callable[[], bool] | None = None
         self._event = trio.Event()
 
     def wake(self) -> None:
-        self._event.set()
+        if self._dealt_with is None or not self._dealt_with():
+            self._event.set()
 
-    async def wait(self) -> None:
+    async def wait(self, dealt_with: Callable[[], bool] | None = None) -> None:
         import trio
 
-        await self._event.wait()
+        self._dealt_with = dealt_with
+        try:
+            await self._event.wait()
+        finally:
+            self._dealt_with = None
         self._event = trio.Event()
 
 

@@ -2,29 +2,71 @@
 
 Hypercorn keeps its transports to itself. We need them to drop a client that takes nothing of its answer, to
 end a shutdown that a peer would otherwise hold open (on Python 3.12.1 and later ``Server.wait_closed`` waits
-for every connection), to end connections that the peer has closed, and to write the chunks of a stream and
-the frames of a WebSocket with a fraction of the usual cost.
+for every connection), to hear that a peer has gone, to end connections that it has closed, and to write the
+chunks of a stream and the frames of a WebSocket with a fraction of the usual cost.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 import weakref
 from collections.abc import Callable, Coroutine, Sequence
 from contextvars import ContextVar
 from typing import Any
 
-__all__ = ["ChunkWriter", "FrameWriter", "ServerLoop", "current_transport"]
+from starlette.types import Scope
+
+from pyllama.server.transport import CoalescingTransport
+
+__all__ = ["ChunkWriter", "Connection", "FrameWriter", "ServerLoop", "connection_of", "current_connection"]
 
 # Seconds that a connection lives on after its peer has closed it. Hypercorn has told the application of the
 # disconnect by then, but would itself keep the socket open until its keep-alive timer runs out.
 PEER_CLOSED_GRACE = 0.5
 
+
+class Connection:
+    """One connection of a client, as the loop knows it."""
+
+    __slots__ = ("_on_gone", "gone", "transport", "writable")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, transport: asyncio.Transport) -> None:
+        self.transport = CoalescingTransport(transport, loop)
+        # Set while the transport takes more: what it tells its protocol.
+        self.writable = asyncio.Event()
+        self.writable.set()
+        self.gone = False
+        self._on_gone: dict[Callable[[], None], None] = {}
+
+    def on_gone(self, callback: Callable[[], None]) -> None:
+        """Have ``callback`` called, once, when the client closes its side or the connection is lost."""
+        self._on_gone[callback] = None
+
+    def forget(self, callback: Callable[[], None]) -> None:
+        """Drop what on_gone() was given; idempotent."""
+        self._on_gone.pop(callback, None)
+
+    def note_gone(self) -> None:
+        """Tell all that the client is gone; idempotent."""
+        self.gone = True
+        callbacks, self._on_gone = self._on_gone, {}
+        for callback in callbacks:
+            callback()
+
+
 # Set before a connection's tasks are made, which inherit it.
-current_transport: ContextVar[asyncio.Transport | None] = ContextVar("current_transport", default=None)
-# Set while the transport takes more: what it tells its protocol.
-_current_writable: ContextVar[asyncio.Event | None] = ContextVar("current_writable", default=None)
+current_connection: ContextVar[Connection | None] = ContextVar("current_connection", default=None)
+
+
+def connection_of(scope: Scope) -> Connection | None:
+    """Return a request's connection where it is this request's alone, which on HTTP/2 it is not."""
+    return current_connection.get() if scope.get("http_version", "").startswith("1") else None
+
+
+def _chunked(http_version: str) -> Connection | None:
+    return current_connection.get() if http_version == "1.1" else None
 
 
 class ChunkWriter:
@@ -35,15 +77,18 @@ class ChunkWriter:
     """
 
     def __init__(self, http_version: str) -> None:
-        self._transport = current_transport.get() if http_version == "1.1" else None
+        connection = _chunked(http_version)
+        self._transport = None if connection is None else connection.transport
 
-    def write(self, data: bytes) -> bool:
-        """Write ``data``, not empty, as one chunk if the client keeps up; else do nothing, return False."""
-        transport = self._transport
-        if transport is None or transport.is_closing() or transport.get_write_buffer_size() > 0:
-            return False
-        transport.write(b"%x\r\n%b\r\n" % (len(data), data))
-        return True
+    @property
+    def ready(self) -> bool:
+        """Whether the client keeps up, so that a chunk may be written."""
+        return self._transport is not None and self._transport.idle
+
+    def write(self, data: bytes) -> None:
+        """Write ``data``, not empty, as one chunk, when ready."""
+        assert self._transport is not None
+        self._transport.write_now(b"%x\r\n%b\r\n" % (len(data), data))
 
 
 class FrameWriter:
@@ -54,29 +99,27 @@ class FrameWriter:
     """
 
     def __init__(self, http_version: str) -> None:
-        self._transport = current_transport.get() if http_version == "1.1" else None
-        self._writable = _current_writable.get()
+        self._connection = _chunked(http_version)
 
     @property
     def paused(self) -> bool:
         """Whether the client has yet to take what was written."""
-        return self._writable is not None and not self._writable.is_set()
+        return self._connection is not None and not self._connection.writable.is_set()
 
     def write(self, frames: Sequence[bytes]) -> bool:
         """Write messages, each as one frame; do nothing and return False where that cannot be done."""
-        transport = self._transport
-        if transport is None or transport.is_closing():
+        if self._connection is None or self._connection.transport.is_closing():
             return False
         parts: list[bytes] = []
         for frame in frames:
             parts += (_frame_head(len(frame)), frame)
-        transport.write(b"".join(parts))
+        self._connection.transport.write_now(b"".join(parts))
         return True
 
     async def drain(self) -> None:
         """Wait while the client has more to take than the transport likes to hold, or until it is gone."""
-        if self._writable is not None:
-            await self._writable.wait()
+        if self._connection is not None:
+            await self._connection.writable.wait()
 
 
 def _frame_head(size: int) -> bytes:
@@ -88,6 +131,38 @@ def _frame_head(size: int) -> bytes:
     return b"\x81\x7f" + size.to_bytes(8, "big")
 
 
+def _listen(protocol: asyncio.Protocol, connection: Connection, end_soon: Callable[[], None]) -> None:
+    """Have a protocol tell us what its transport tells it. ``end_soon``: called when the client is gone."""
+    connection_lost = protocol.connection_lost
+    eof_received = protocol.eof_received
+    pause_writing = protocol.pause_writing
+    resume_writing = protocol.resume_writing
+
+    def note_eof() -> bool | None:
+        end_soon()
+        connection.note_gone()
+        return eof_received()
+
+    def note_pause() -> None:
+        connection.writable.clear()
+        pause_writing()
+
+    def note_resume() -> None:
+        connection.writable.set()
+        resume_writing()
+
+    def note_lost(exc: Exception | None) -> None:
+        connection.writable.set()
+        end_soon()
+        connection.note_gone()
+        connection_lost(exc)
+
+    protocol.connection_lost = note_lost  # type: ignore[method-assign]
+    protocol.eof_received = note_eof  # type: ignore[method-assign]
+    protocol.pause_writing = note_pause  # type: ignore[method-assign]
+    protocol.resume_writing = note_resume  # type: ignore[method-assign]
+
+
 async def _until_cancelled(coro: Coroutine[Any, Any, Any]) -> None:
     # A handler that ends as cancelled is an error to asyncio's streams, which log it (before Python 3.12).
     with contextlib.suppress(asyncio.CancelledError):
@@ -96,6 +171,9 @@ async def _until_cancelled(coro: Coroutine[Any, Any, Any]) -> None:
 
 class ServerLoop(asyncio.SelectorEventLoop):
     """A selector loop that remembers its servers and the transports of their connections."""
+
+    # What it is anyway, as a call into C: it is asked several times in each turn.
+    time = staticmethod(time.monotonic)
 
     def __init__(self) -> None:
         super().__init__()
@@ -120,52 +198,26 @@ class ServerLoop(asyncio.SelectorEventLoop):
         def make_protocol() -> asyncio.Protocol:
             protocol = protocol_factory()
             connection_made = protocol.connection_made
-            connection_lost = protocol.connection_lost
-            eof_received = protocol.eof_received
-            pause_writing = protocol.pause_writing
-            resume_writing = protocol.resume_writing
             handlers: list[asyncio.Task[Any]] = []
-            writable = asyncio.Event()
-            writable.set()
 
             def end_soon() -> None:
                 for handler in handlers:
                     self.call_later(PEER_CLOSED_GRACE, handler.cancel)
                 handlers.clear()
 
-            def note_eof() -> bool | None:
-                end_soon()
-                return eof_received()
-
-            def note_pause() -> None:
-                writable.clear()
-                pause_writing()
-
-            def note_resume() -> None:
-                writable.set()
-                resume_writing()
-
-            def note_lost(exc: Exception | None) -> None:
-                writable.set()
-                end_soon()
-                connection_lost(exc)
-
             def remember(transport: asyncio.BaseTransport) -> None:
                 assert isinstance(transport, asyncio.Transport)
                 self.__transports.add(transport)
-                current_transport.set(transport)
-                _current_writable.set(writable)
+                connection = Connection(self, transport)
+                _listen(protocol, connection, end_soon)
+                current_connection.set(connection)
                 self.__handlers = handlers
                 try:
-                    connection_made(transport)
+                    connection_made(connection.transport)
                 finally:
                     self.__handlers = None
 
             protocol.connection_made = remember  # type: ignore[method-assign]
-            protocol.connection_lost = note_lost  # type: ignore[method-assign]
-            protocol.eof_received = note_eof  # type: ignore[method-assign]
-            protocol.pause_writing = note_pause  # type: ignore[method-assign]
-            protocol.resume_writing = note_resume  # type: ignore[method-assign]
             return protocol
 
         server = await super().create_server(make_protocol, *args, **kwargs)

@@ -1,7 +1,7 @@
 """One HTTP request's incoming side: its body, then its disconnect.
 
-Exactly one coroutine waits on ``receive()`` at any time: ``read_body()`` first, and a task of our own after
-it, so that a client that goes away is noticed at every stage, streaming or not.
+A client that goes away is noticed at every stage, streaming or not. Where the connection is this exchange's
+alone, its transport tells; on HTTP/2 a task of our own waits on ``receive()``, once ``read_body()`` is done.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import Self
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
+
+from pyllama.server.connections import Connection, connection_of
 
 __all__ = ["ClientGoneError", "Exchange"]
 
@@ -35,6 +37,7 @@ class Exchange:
         self.gone: bool = False
         self._receive = receive
         self._on_gone: Callable[[], None] | None = None
+        self._connection: Connection | None = None
         self._watcher: asyncio.Task[None] | None = None
 
     async def read_body(self, limit: int, stall: float = BODY_STALL) -> bytes:
@@ -73,14 +76,22 @@ class Exchange:
     def watch(self, on_gone: Callable[[], None]) -> None:
         """Call ``on_gone`` once when the client goes away. A later call replaces the earlier callback."""
         self._on_gone = on_gone
+        if self._connection is None and self._watcher is None:
+            self._connection = connection_of(self.scope)
+            if self._connection is None:
+                self._watcher = asyncio.create_task(self._wait_for_disconnect())
+            else:
+                self._connection.on_gone(self._note_gone)
+                self.gone = self._connection.gone
         if self.gone:
             on_gone()
-        elif self._watcher is None:
-            self._watcher = asyncio.create_task(self._wait_for_disconnect())
 
     async def _wait_for_disconnect(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
+        self._note_gone()
+
+    def _note_gone(self) -> None:
         self.gone = True
         if self._on_gone is not None:
             self._on_gone()
@@ -95,6 +106,8 @@ class Exchange:
         traceback: TracebackType | None,
     ) -> None:
         self._on_gone = None  # it leads to the stream that was sent, and the stream's bytes
+        if self._connection is not None:
+            self._connection.forget(self._note_gone)
         if self._watcher is not None:
             self._watcher.cancel()
             with contextlib.suppress(asyncio.CancelledError):

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 import anyio
-import anyio.to_thread
 
 from pyllama.errors import EngineUnavailableError
 from pyllama.loop import LoopNotifier, StreamReader
 from pyllama.server.auth import Priorities
 from pyllama.server.conversation import check_id
+from pyllama.server.pool import CallPool
 from pyllama.server.session import Session
 from pyllama.server.sessions import Sessions
 
@@ -35,7 +35,7 @@ class ServerState:
         self.unready_message: str = "Loading model"
         self._engine: _llama.Engine | None = None
         self._notifier: LoopNotifier | None = None
-        self._prepare_limiter = anyio.CapacityLimiter(settings.prepare_threads)
+        self._calls = CallPool(settings.prepare_threads)
         self._n_running = 0
         self._idle = asyncio.Event()
         self._sessions: Sessions | None = None
@@ -103,6 +103,7 @@ class ServerState:
             self._notifier.close()
             self._notifier = None
         self._engine = None
+        self._calls.close()
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -118,41 +119,31 @@ class ServerState:
 
     async def prepare_chat(self, body: bytes, dialect: str = "openai") -> _llama.Prepared:
         """Turn the JSON of a chat request into a prepared one, on a worker thread."""
-        return await anyio.to_thread.run_sync(
-            self.engine.prepare_chat, body, dialect, limiter=self._prepare_limiter
-        )
+        return await self._calls.run(self.engine.prepare_chat, body, dialect)
 
     async def prepare_completion(self, body: bytes, dialect: str) -> _llama.Prepared:
         """Turn the JSON of a raw completion into a prepared request, on a worker thread."""
-        return await anyio.to_thread.run_sync(
-            self.engine.prepare_completion, body, dialect, limiter=self._prepare_limiter
-        )
+        return await self._calls.run(self.engine.prepare_completion, body, dialect)
 
     async def prepare_infill(self, body: bytes) -> _llama.Prepared:
         """Turn the JSON of a fill-in-the-middle request into a prepared one, on a worker thread."""
-        return await anyio.to_thread.run_sync(self.engine.prepare_infill, body, limiter=self._prepare_limiter)
+        return await self._calls.run(self.engine.prepare_infill, body)
 
     async def prepare_embeddings(self, body: bytes, dialect: str) -> _llama.Prepared:
         """Turn the JSON of a request for embeddings into a prepared one, on a worker thread."""
-        return await anyio.to_thread.run_sync(
-            self.engine.prepare_embeddings, body, dialect, limiter=self._prepare_limiter
-        )
+        return await self._calls.run(self.engine.prepare_embeddings, body, dialect)
 
     async def prepare_rerank(self, body: bytes) -> _llama.Prepared:
         """Turn the JSON of a rerank request into a prepared one, on a worker thread."""
-        return await anyio.to_thread.run_sync(self.engine.prepare_rerank, body, limiter=self._prepare_limiter)
+        return await self._calls.run(self.engine.prepare_rerank, body)
 
     async def prepare_decision(self, body: bytes) -> _llama.Prepared:
         """Turn the JSON of a decision request into a prepared one, on a worker thread."""
-        return await anyio.to_thread.run_sync(
-            self.engine.prepare_decision, body, limiter=self._prepare_limiter
-        )
+        return await self._calls.run(self.engine.prepare_decision, body)
 
     async def answer_text(self, kind: str, body: bytes) -> bytes:
         """Answer a request that needs no slot, on a worker thread."""
-        return await anyio.to_thread.run_sync(
-            self.engine.answer_text, kind, body, limiter=self._prepare_limiter
-        )
+        return await self._calls.run(self.engine.answer_text, kind, body)
 
     def metrics(self) -> dict[str, float]:
         """Return the engine's counters and the sessions', by name."""

@@ -11,7 +11,7 @@ import asyncio
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pyllama.server.connections import current_transport
+from pyllama.server.connections import current_connection
 
 __all__ = ["UnreadBody"]
 
@@ -75,8 +75,8 @@ class _Request:
                 while not self._complete:
                     await self.receive()
         except TimeoutError:
-            transport = current_transport.get()
-            if transport is not None:
-                transport.abort()
+            connection = current_connection.get()
+            if connection is not None:
+                connection.transport.abort()
                 while not self._complete:  # ends with the disconnect
                     await self.receive()

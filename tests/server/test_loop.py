@@ -100,3 +100,26 @@ async def test_an_overtaken_reader_learns_what_it_lost() -> None:
         reader.read()
     reader.close()
     notifier.close()
+
+
+async def test_a_waiter_need_not_be_resumed() -> None:
+    notifier = LoopNotifier(Waker())  # type: ignore[arg-type]
+    watch = notifier.watch()
+    asked: list[int] = []
+
+    def dealt_with() -> bool:
+        asked.append(len(asked))
+        return len(asked) < 3
+
+    watch.wake()
+    await watch.wait(dealt_with)  # it was woken before: nobody is asked
+    waiting = asyncio.create_task(watch.wait(dealt_with))
+    for n in range(1, 5):
+        await asyncio.sleep(0)
+        watch.wake()
+        assert len(asked) == min(n, 3)
+    await waiting
+    watch.wake()
+    assert len(asked) == 3
+    await watch.wait()
+    notifier.close()

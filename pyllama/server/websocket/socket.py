@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 
 from starlette.types import Receive, Scope, Send
 
-from pyllama.server.connections import FrameWriter, current_transport
+from pyllama.server.connections import FrameWriter, current_connection
 
 __all__ = ["ClientSocket", "SocketClosedError"]
 
@@ -78,9 +78,9 @@ class ClientSocket:
                 await self._frames.drain()
         except TimeoutError:
             self._closed = True
-            transport = current_transport.get()
-            if transport is not None:
-                transport.abort()
+            connection = current_connection.get()
+            if connection is not None:
+                connection.transport.abort()
             raise SocketClosedError from None
 
     async def send(self, *frames: bytes) -> None:

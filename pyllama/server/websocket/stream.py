@@ -18,7 +18,7 @@ from hypercorn.protocol.events import Body, Data, Event, Request, StreamClosed
 from hypercorn.protocol.ws_stream import FrameTooLargeError, WSStream
 from wsproto.events import BytesMessage, Ping
 
-from pyllama.server.connections import current_transport
+from pyllama.server.connections import current_connection
 
 __all__ = ["BoundedStream", "install"]
 
@@ -130,17 +130,17 @@ class BoundedStream(WSStream):
             await super()._send_pings()  # the connection is not this socket's alone
             return
         interval = self.config.websocket_ping_interval
-        transport = current_transport.get()
+        connection = current_connection.get()
         n_silent = 0
-        while not self.closed and interval is not None and transport is not None:
+        while not self.closed and interval is not None and connection is not None:
             self._heard = False
             # One that takes nothing is told so by the write timeout, if there is anything to write.
-            if transport.get_write_buffer_size() == 0:
+            if connection.transport.get_write_buffer_size() == 0:
                 await self._send_wsproto_event(Ping())
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(interval):
                     await self._ended.wait()
             n_silent = 0 if self._heard else n_silent + 1
             if n_silent >= _MAX_SILENT:
-                transport.abort()
+                connection.transport.abort()
                 return
