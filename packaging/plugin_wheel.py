@@ -32,6 +32,10 @@ def llama_cpp_tag(whole: Wheel) -> str:
     tag = whole.files.get(TAG_FILE, b"").decode().strip()
     if not re.fullmatch(r"\w+", tag):
         raise WheelError(f"{whole.path.name} does not say which llama.cpp it holds ({TAG_FILE})")
+    if tag == "custom":  # every tree but the pinned one is called that
+        raise WheelError(
+            f"{whole.path.name} is built from a llama.cpp of one's own: no core could know its plug-in"
+        )
     return tag
 
 

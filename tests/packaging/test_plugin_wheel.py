@@ -88,3 +88,9 @@ def test_a_wheel_of_somebody_else_is_refused(core: Made, tmp_path: Path) -> None
     del core.files["pyllama/licenses/llama.cpp.txt"]
     with pytest.raises(WheelError, match=r"does not say which llama\.cpp"):
         make_plugin(core.write(), VULKAN, tmp_path / "out")
+
+
+def test_a_llama_cpp_of_one_s_own_has_no_plugins(core: Made, tmp_path: Path) -> None:
+    core.files["pyllama/licenses/llama.cpp.txt"] = b"custom\n"
+    with pytest.raises(WheelError, match="no core could know its plug-in"):
+        make_plugin(core.write(), VULKAN, tmp_path / "out")
