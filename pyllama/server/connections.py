@@ -1,30 +1,20 @@
-"""An event loop that knows its server connections.
+"""A request's connection: who is at its other end, and ways around Hypercorn for what is written often.
 
-Hypercorn keeps its transports to itself. We need them to drop a client that takes nothing of its answer, to
-end a shutdown that a peer would otherwise hold open (on Python 3.12.1 and later ``Server.wait_closed`` waits
-for every connection), to hear that a peer has gone, to end connections that it has closed, and to write the
-chunks of a stream and the frames of a WebSocket with a fraction of the usual cost.
+The server's loop (``server_loop.py``) makes them. Their transports drop a client that takes nothing of its
+answer, and write the chunks of a stream and the frames of a WebSocket with a fraction of the usual cost.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import time
-import weakref
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from typing import Any
 
 from starlette.types import Scope
 
 from pyllama.server.transport import CoalescingTransport
 
-__all__ = ["ChunkWriter", "Connection", "FrameWriter", "ServerLoop", "connection_of", "current_connection"]
-
-# Seconds that a connection lives on after its peer has closed it. Hypercorn has told the application of the
-# disconnect by then, but would itself keep the socket open until its keep-alive timer runs out.
-PEER_CLOSED_GRACE = 0.5
+__all__ = ["ChunkWriter", "Connection", "FrameWriter", "connection_of", "current_connection"]
 
 
 class Connection:
@@ -129,110 +119,3 @@ def _frame_head(size: int) -> bytes:
     if size < 1 << 16:
         return b"\x81\x7e" + size.to_bytes(2, "big")
     return b"\x81\x7f" + size.to_bytes(8, "big")
-
-
-def _listen(protocol: asyncio.Protocol, connection: Connection, end_soon: Callable[[], None]) -> None:
-    """Have a protocol tell us what its transport tells it. ``end_soon``: called when the client is gone."""
-    connection_lost = protocol.connection_lost
-    eof_received = protocol.eof_received
-    pause_writing = protocol.pause_writing
-    resume_writing = protocol.resume_writing
-
-    def note_eof() -> bool | None:
-        end_soon()
-        connection.note_gone()
-        return eof_received()
-
-    def note_pause() -> None:
-        connection.writable.clear()
-        pause_writing()
-
-    def note_resume() -> None:
-        connection.writable.set()
-        resume_writing()
-
-    def note_lost(exc: Exception | None) -> None:
-        connection.writable.set()
-        end_soon()
-        connection.note_gone()
-        connection_lost(exc)
-
-    protocol.connection_lost = note_lost  # type: ignore[method-assign]
-    protocol.eof_received = note_eof  # type: ignore[method-assign]
-    protocol.pause_writing = note_pause  # type: ignore[method-assign]
-    protocol.resume_writing = note_resume  # type: ignore[method-assign]
-
-
-async def _until_cancelled(coro: Coroutine[Any, Any, Any]) -> None:
-    # A handler that ends as cancelled is an error to asyncio's streams, which log it (before Python 3.12).
-    with contextlib.suppress(asyncio.CancelledError):
-        await coro
-
-
-class ServerLoop(asyncio.SelectorEventLoop):
-    """A selector loop that remembers its servers and the transports of their connections."""
-
-    # What it is anyway, as a call into C: it is asked several times in each turn.
-    time = staticmethod(time.monotonic)
-
-    def __init__(self) -> None:
-        super().__init__()
-        # Mangled names: the base class has attributes like these.
-        self.__servers: weakref.WeakSet[asyncio.Server] = weakref.WeakSet()
-        self.__transports: weakref.WeakSet[asyncio.Transport] = weakref.WeakSet()
-        self.__handlers: list[asyncio.Task[Any]] | None = None
-
-    def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
-        """As the base class; the task that handles a new connection is remembered."""
-        if self.__handlers is None:
-            return super().create_task(coro, **options)
-        task = super().create_task(_until_cancelled(coro), **options)
-        self.__handlers.append(task)
-        return task
-
-    async def create_server(  # type: ignore[override]
-        self, protocol_factory: Callable[[], asyncio.Protocol], *args: Any, **kwargs: Any
-    ) -> asyncio.Server:
-        """As the base class; connections are remembered."""
-
-        def make_protocol() -> asyncio.Protocol:
-            protocol = protocol_factory()
-            connection_made = protocol.connection_made
-            handlers: list[asyncio.Task[Any]] = []
-
-            def end_soon() -> None:
-                for handler in handlers:
-                    self.call_later(PEER_CLOSED_GRACE, handler.cancel)
-                handlers.clear()
-
-            def remember(transport: asyncio.BaseTransport) -> None:
-                assert isinstance(transport, asyncio.Transport)
-                self.__transports.add(transport)
-                connection = Connection(self, transport)
-                _listen(protocol, connection, end_soon)
-                current_connection.set(connection)
-                self.__handlers = handlers
-                try:
-                    connection_made(connection.transport)
-                finally:
-                    self.__handlers = None
-
-            protocol.connection_made = remember  # type: ignore[method-assign]
-            return protocol
-
-        server = await super().create_server(make_protocol, *args, **kwargs)
-        self.__servers.add(server)
-        return server
-
-    def stop_accepting(self) -> None:
-        """Close the listening sockets; connections go on."""
-        for server in list(self.__servers):
-            server.close()
-
-    def abort_connections(self) -> int:
-        """Drop every open connection at once, unsent bytes with it; return how many there were."""
-        open_ones = [transport for transport in self.__transports if not transport.is_closing()]
-        # A closing transport that still waits for its peer to read is aborted too.
-        for transport in list(self.__transports):
-            transport.abort()
-        return len(open_ones)

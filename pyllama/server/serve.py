@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import resource
 import signal
 import socket
 import sys
@@ -28,8 +29,8 @@ from hypercorn.config import Config, Sockets
 from hypercorn.typing import Framework
 
 from pyllama.server.app import create_app
-from pyllama.server.connections import ServerLoop
 from pyllama.server.logs import complain
+from pyllama.server.server_loop import ServerLoop
 from pyllama.server.settings import Settings
 from pyllama.server.sockets import describe
 from pyllama.server.state import ServerState
@@ -50,6 +51,10 @@ _LAST_WORDS = 2.0
 
 # The loop's turns on a core that ggml computes on: it sends what is there and waits again.
 _LOOP_SLICE_US = 100
+
+# Descriptors that we take, and those that are left to files and pipes when all others are connections.
+_MOST_DESCRIPTORS = 65_536
+_RESERVED_DESCRIPTORS = 64
 
 _SHUTDOWN_MESSAGE = "the server is shutting down"
 
@@ -247,12 +252,13 @@ def run_server(
 ) -> int:
     """Serve on an event loop of our own until a signal comes; return the exit code."""
     websocket_stream.install()
+    make_loop = partial(ServerLoop, _raise_descriptor_limit() - _RESERVED_DESCRIPTORS)
 
     async def main() -> tuple[int, bool]:
         server = Server(settings, sockets, load, announce)
         return await server.run(), server.loading
 
-    with asyncio.Runner(loop_factory=ServerLoop) as runner:
+    with asyncio.Runner(loop_factory=make_loop) as runner:
         code, loading = runner.run(main())
     if loading:
         # The load thread is inside llama.cpp and cannot be interrupted; the interpreter must not be torn
@@ -260,6 +266,18 @@ def run_server(
         sys.stdout.flush()
         os._exit(code)
     return code
+
+
+def _raise_descriptor_limit() -> int:
+    """Let the process have as many descriptors as it may; return how many. Many systems start with 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _MOST_DESCRIPTORS)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return _MOST_DESCRIPTORS if soft == resource.RLIM_INFINITY else soft
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        return wanted
+    return soft
 
 
 def _say(message: str) -> int:

@@ -28,9 +28,16 @@ class CoalescingTransport(asyncio.Transport):
         self._loop = loop
         self._held: list[_Bytes] = []
         self._n_held = 0
+        self._ended = False
 
     def write(self, data: _Bytes) -> None:
-        """Send ``data`` soon."""
+        """Send ``data`` soon.
+
+        Raises:
+            RuntimeError: write_eof() came first.
+        """
+        if self._ended:
+            raise RuntimeError("write() after write_eof()")  # as every transport: it must not come later
         if not self._held:
             self._loop.call_soon(self.flush)
         self._held.append(bytes(data))
@@ -70,6 +77,7 @@ class CoalescingTransport(asyncio.Transport):
 
     def write_eof(self) -> None:
         self.flush()
+        self._ended = True
         self._transport.write_eof()
 
     def close(self) -> None:

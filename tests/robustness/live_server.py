@@ -31,10 +31,18 @@ def wait_until(what: str, condition: Callable[[], bool], seconds: float = 60) ->
 class LiveServer:
     """``with LiveServer(flags) as server``: a server on a free port of its own, ended in order."""
 
-    def __init__(self, *flags: str, key: str | None = None, ordinary: str = QUESTION[0]["content"]) -> None:
+    def __init__(
+        self,
+        *flags: str,
+        key: str | None = None,
+        ordinary: str = QUESTION[0]["content"],
+        max_descriptors: int | None = None,
+    ) -> None:
         self.key = key
         self.ordinary = [{"role": "user", "content": ordinary}]
         command = [sys.executable, "-P", "-m", "pyllama.cli", "serve", "--port", "0", "--threads", "1"]
+        if max_descriptors is not None:
+            command = ["sh", "-c", f'ulimit -n {max_descriptors} && exec "$@"', "sh", *command]
         # A pipe that nobody reads would fill.
         self.errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115
         self.process = subprocess.Popen(

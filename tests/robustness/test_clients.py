@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 
 import pytest
 from live_server import (
@@ -37,6 +38,27 @@ def test_a_hundred_idle_connections(server: LiveServer) -> None:
     for _ in range(100):
         server.connect()
     server.answers_a_question()
+
+
+def test_more_connections_than_descriptors() -> None:
+    with LiveServer("--parallel", "1", max_descriptors=160) as server:
+        clients = [server.connect() for _ in range(300)]
+        refused = [client for client in clients if not stays_open(client)]
+        assert len(clients) - len(refused) > 50
+        assert server.said().count("\n") < 10  # it says so, and not once for each
+        assert "new ones are refused" in server.said()
+        server.close_sockets()
+        wait_until("there is room", lambda: stays_open(server.connect()))
+        server.check_settled()
+
+
+def stays_open(client: socket.socket) -> bool:
+    """Ask over an idle connection; return whether it is answered and not closed."""
+    try:
+        client.sendall(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n")
+        return client.recv(1) == b"H"
+    except OSError:
+        return False
 
 
 @pytest.mark.parametrize("n_bytes", [0, 1, 20, "head", "half", "most"])

@@ -17,7 +17,8 @@ from hypercorn.config import Config, Sockets
 from starlette.types import Receive, Scope, Send
 
 from pyllama.server import connections
-from pyllama.server.connections import ChunkWriter, ServerLoop, connection_of
+from pyllama.server.connections import ChunkWriter, connection_of
+from pyllama.server.server_loop import ServerLoop
 from pyllama.server.transport import CoalescingTransport
 
 HEAD = b"HTTP/1.1 200 "
@@ -121,6 +122,17 @@ def test_an_end_sends_what_was_written_before(end: str, expected: list[bytes]) -
         assert not transport.idle
         await asyncio.sleep(0)
         assert below.writes == expected
+
+    on_a_loop(test)
+
+
+def test_nothing_is_written_after_the_end() -> None:
+    async def test() -> None:
+        transport = CoalescingTransport(Socket(), asyncio.get_running_loop())
+        transport.write_eof()
+        with pytest.raises(RuntimeError):
+            transport.write(b"late")
+        assert transport.get_write_buffer_size() == 0
 
     on_a_loop(test)
 
