@@ -103,7 +103,7 @@ CONFORMANCE ?= ../shared/conformance
 
 conformance: build
 	@$(BIN)/python tests/conformance/conformance.py --suite "$(CONFORMANCE)" --work build/conformance \
-	  --server $(BIN)/pyllama-server $(CONFORMANCE_ARGS)
+	  --server "$(BIN)/pyllama-server --media-urls 2" $(CONFORMANCE_ARGS)
 
 # Random calls in child processes: none of them may end one.
 FUZZ_EXAMPLES ?= 20000

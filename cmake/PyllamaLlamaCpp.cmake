@@ -47,6 +47,12 @@ set_source_files_properties("${_common}/arg.cpp"
   PROPERTIES COMPILE_OPTIONS "-include;${CMAKE_CURRENT_SOURCE_DIR}/csrc/exit_shim.h"
              OBJECT_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/csrc/exit_shim.h")
 
+# Images come from clients: the decoders in mtmd get fewer formats and a limit of memory (csrc/image_shim.h).
+set_source_files_properties("${PYLLAMA_LLAMA_CPP_TREE}/tools/mtmd/mtmd-helper.cpp"
+  TARGET_DIRECTORY mtmd
+  PROPERTIES COMPILE_OPTIONS "-include;${CMAKE_CURRENT_SOURCE_DIR}/csrc/image_shim.h"
+             OBJECT_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/csrc/image_shim.h")
+
 # Wheels are downloaded: what computes nothing is built small. Kernels, graphs and the slot loop keep -O3.
 if(PYLLAMA_CONFIGURATION STREQUAL "plug-in" AND CMAKE_CXX_COMPILER_ID MATCHES "GNU|Clang"
    AND CMAKE_BUILD_TYPE STREQUAL "Release")

@@ -5,6 +5,7 @@
 
 #include "json.h"
 #include "json_text.h"
+#include "prompt_tokens.h"
 #include "settings_json.h"
 #include "writer_verbose.h"
 
@@ -58,7 +59,7 @@ completion_format make_format(const std::shared_ptr<const model> & model, const 
     const auto add = [&](const llama_tokens & tokens) {
         format.prompts.push_back({static_cast<int32_t>(tokens.size()), {}});
         if (whole) {
-            format.prompts.back().text = common_detokenize(model->vocab(), tokens, true);
+            format.prompts.back().text = prompt_text(*model, tokens);
         }
     };
     add(prepared.tokens);

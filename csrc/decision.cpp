@@ -220,7 +220,8 @@ std::vector<decision_question> decision_rules::parse_questions(const common_json
     return questions;
 }
 
-std::string decision_rules::render(const common_json & state, const decision_question & question) const {
+std::string decision_rules::render(const common_json & state, const decision_question & question,
+                                   const std::vector<std::string> & media) const {
     common_json options = common_json::array();
     for (size_t i = 0; i < question.options.size(); ++i) {
         common_json option = {{"key", question.options[i].key}, {"description", question.options[i].description}};
@@ -239,7 +240,12 @@ std::string decision_rules::render(const common_json & state, const decision_que
     if (!marker_text_.empty()) {
         input = without(input, marker_text_);  // a client's text marks no option
     }
-    input["images"] = common_json::array();
+    common_json images = common_json::array();
+    for (const std::string & marker : media) {
+        input = without(input, marker);
+        images.push_back(marker);
+    }
+    input["images"] = images;
     try {
         jinja::context context(template_->source());
         jinja::global_from_json(context, input, false);

@@ -56,7 +56,9 @@ class decision_rules {
     std::vector<decision_question> parse_questions(const common_json & body) const;
 
     // The prompt that asks a question about a state, as the model's template writes it.
-    std::string render(const common_json & state, const decision_question & question) const;
+    // media: what stands for each image.
+    std::string render(const common_json & state, const decision_question & question,
+                       const std::vector<std::string> & media = {}) const;
 
     // The tokens of laya's prompt, its question and options cut to what the model was trained with.
     marked_prompt cut(const llama_tokens & tokens, size_t n_options) const;

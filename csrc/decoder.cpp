@@ -5,6 +5,7 @@
 #include "checkpoint.h"
 #include "context_shift.h"
 #include "errors.h"
+#include "media_token.h"
 
 namespace pyllama {
 
@@ -56,7 +57,8 @@ decoder::decoder(const model & model, const common_params & params) : params_(mo
     alternate_ = !unified_ || llama_model_is_recurrent(model.handle()) || llama_model_is_hybrid(model.handle());
     can_copy_ = !unified_ || params.swa_full || llama_model_n_swa(model.handle()) == 0;
     if (has_memory()) {
-        const bool movable = can_shift(context_.get(), params);
+        // A shift would cut media.
+        const bool movable = !model.media() && can_shift(context_.get(), params);
         shifts_ = params.ctx_shift && movable;
         can_share_ = unified_ && !has_states(context_.get()) && llama_model_n_swa(model.handle()) == 0;
         moves_chunks_ = movable && !has_states(context_.get());
@@ -129,15 +131,19 @@ decode_status decoder::decode(const std::vector<chunk> & plan) {
     put_out(false);
     use(plan.front().target->running->params().lora);
     rows_.assign(plan.size(), nullptr);
+    if (const media_span * span = plan.front().target->next_media()) {
+        return decode_media(plan.front(), *span);
+    }
     std::vector<int32_t> outputs(plan.size(), -1);
     llama_batch_ext_clear(batch_.get());
     int32_t index = 0;
     for (size_t i = 0; i < plan.size(); ++i) {
         const chunk & part = plan[i];
         const auto & tokens = part.target->running->tokens();
-        for (llama_pos position = part.begin; position < part.end; ++position, ++index) {
-            const bool output = part.wants_logits && position + 1 == part.end;
-            if (!add(part.target->sequence, tokens[static_cast<size_t>(position)], position, output)) {
+        llama_pos position = n_positions(tokens, static_cast<size_t>(part.begin));
+        for (int32_t at = part.begin; at < part.end; ++at, ++position, ++index) {
+            const bool output = part.wants_logits && at + 1 == part.end;
+            if (!add(part.target->sequence, tokens[static_cast<size_t>(at)], position, output)) {
                 return decode_status::failed;
             }
             outputs[i] = output ? index : -1;

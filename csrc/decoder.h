@@ -45,7 +45,8 @@ class decoder {
     int32_t n_checkpoints() const { return n_checkpoints_; }
     int32_t n_threads() const { return n_threads_; }
 
-    // Decodes the chunks of one step, at most n_ubatch tokens of slots with the same LoRA set. Afterwards row(i) is
+    // Decodes the chunks of one step, at most n_ubatch tokens of slots with the same LoRA set, or
+    // rows of one chunk of media. Afterwards row(i) is
     // valid for each chunk that wants logits, until the next call.
     virtual decode_status decode(const std::vector<chunk> & plan);
     const float * row(size_t chunk_index) const { return rows_[chunk_index]; }
@@ -61,11 +62,16 @@ class decoder {
     int32_t last_code() const { return last_code_; }
 
   private:
+    decode_status decode_media(const chunk & part, const media_span & span);  // decoder_media.cpp
     void warm_up(const model & model);
     bool add(llama_seq_id sequence, llama_token token, llama_pos position, bool output);
     decode_status process();
     void put_out(bool embeddings);
     decode_status embed_split(const embedding_part & part);
+    bool add_rows(const media_span & span, const llama_tokens & tokens, llama_seq_id sequence, int32_t begin,
+                  int32_t end, bool outputs);  // decoder_media.cpp
+    decode_status process(const media_chunk & media);
+    decode_status embed_media(embedding_part & part);
     void take_rows(std::vector<embedding_part> & parts) const;
 
     const common_params & params_;  // the model's

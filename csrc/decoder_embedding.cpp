@@ -19,6 +19,7 @@ embedding_limits decoder::embeddings() const {
     limits.can_split =
         has_memory() && (limits.pooling == LLAMA_POOLING_TYPE_LAST ||
                          (limits.pooling == LLAMA_POOLING_TYPE_RANK && llama_get_causal_attn(context_.get())));
+    limits.media = has_memory() && llama_get_causal_attn(context_.get()) && limits.pooling != LLAMA_POOLING_TYPE_RANK;
     return limits;
 }
 
@@ -71,7 +72,10 @@ void decoder::take_rows(std::vector<embedding_part> & parts) const {
 decode_status decoder::embed(std::vector<embedding_part> & parts) {
     put_out(true);
     decode_status status = decode_status::ok;
-    if (parts.size() == 1) {
+    const bool has_media = parts.front().media != nullptr;  // then it is alone
+    if (has_media) {
+        status = embed_media(parts.front());
+    } else if (parts.size() == 1) {
         status = embed_split(parts.front());
     } else {
         llama_batch_ext_clear(batch_.get());
@@ -84,7 +88,7 @@ decode_status decoder::embed(std::vector<embedding_part> & parts) {
         }
         status = process();
     }
-    if (status == decode_status::ok) {
+    if (status == decode_status::ok && !has_media) {
         take_rows(parts);
     }
     for (const embedding_part & part : parts) {

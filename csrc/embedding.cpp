@@ -7,6 +7,7 @@ namespace pyllama {
 embedding_task::embedding_task(prepared_request && prepared, const stream_limits & limits)
     : id(std::move(prepared.id)),
       inputs(std::move(prepared.inputs)),
+      media(std::move(prepared.input_media)),
       results(std::move(prepared.embeddings)),
       output(std::make_shared<channel>(std::move(prepared.writer), std::make_shared<stream_session>(limits))),
       control(std::make_shared<generation_control>()) {

@@ -20,6 +20,7 @@ struct embedding_limits {
     int32_t n_ctx = 0;       // tokens of one input
     int32_t n_ubatch = 0;    // tokens of one input that cannot be split
     bool can_split = false;  // an input's last token alone decides, so it may be decoded in parts
+    bool media = false;      // an input may have images: it is decoded in parts that see what came before
 };
 
 // The rows of each input: one when they are pooled, else one for each token. Filled by the engine thread, read by the
@@ -33,6 +34,7 @@ struct embedding_part {
     const llama_tokens * tokens = nullptr;
     llama_seq_id sequence = 0;
     std::vector<std::vector<float>> rows;
+    const std::vector<media_span> * media = nullptr;  // null for text alone
 };
 
 // One request. Made on the submitting thread, then the engine thread's alone; only `control` is shared.
@@ -45,7 +47,13 @@ struct embedding_task {
     void fail(error reason, renderer & render);
 
     std::string id;
+    // The media of an input, null for text alone.
+    const std::vector<media_span> * media_of(size_t input) const {
+        return input < media.size() && !media[input].empty() ? &media[input] : nullptr;
+    }
+
     std::vector<llama_tokens> inputs;
+    std::vector<std::vector<media_span>> media;  // of each input, or empty
     std::shared_ptr<embedding_results> results;
     std::shared_ptr<channel> output;
     std::shared_ptr<generation_control> control;

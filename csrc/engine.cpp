@@ -120,6 +120,7 @@ void engine::run(std::promise<void> & ready) {
     }
     fail_all(error(error_kind::unavailable, "the engine is closed"));
     renderer_.notify();
+    encoder_.reset();
     scheduler_.reset();
     decoder_.reset();
 }
@@ -137,7 +138,7 @@ void engine::make_context(const model & source) {
 
 void engine::make_slots() {
     if (params_.common.ctx_shift && decoder_->has_memory() && !decoder_->shifts()) {
-        log_text(log_level::warn, "--context-shift is not supported by this model's memory: it is off");
+        log_text(log_level::warn, "--context-shift is not supported by this model: it is off");
     }
     if (params_.common.cache_idle_slots && decoder_->unified() && prompts_.enabled()) {
         log_text(log_level::debug, "idle slots go to the prompt cache __TEST_TAG_CACHE_IDLE_SLOTS_ENABLED__");
@@ -145,6 +146,10 @@ void engine::make_slots() {
     identity_ = state_identity(*model_);
     plain_attention_ = decoder_->has_memory() && has_plain_attention(decoder_->context());
     n_ctx_slot_ = decoder_->n_ctx_slot();
+    n_ubatch_ = decoder_->n_ubatch();
+    if (model_->media()) {
+        encoder_ = std::make_unique<media_encoder>([this] { poke(); });
+    }
     embedding_limits_ = decoder_->embeddings();
     generates_ = decoder_->has_memory();
     shifts_ = decoder_->shifts();
@@ -212,6 +217,7 @@ void engine::step() {
     }
     admit();
     end_waits();
+    encode_media();
     queue_.tell_positions();
     shift_full_contexts();
     count_running();

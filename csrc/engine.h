@@ -24,6 +24,7 @@
 #include "generation.h"
 #include "load_progress.h"
 #include "lora.h"
+#include "media_encoder.h"
 #include "metrics.h"
 #include "model.h"
 #include "prefix_cache.h"
@@ -262,6 +263,13 @@ class engine {
     void take_prefix(slot & target);
     void end_waits();
 
+    // engine_media.cpp: images in prompts
+    void encode_media();
+    bool encoded(const std::vector<media_span> & media);
+    static bool has_failed(const std::vector<media_span> & media);
+    void forget_media(const slot & target, int32_t n_before);
+    void check_media(const prepared_request & prepared) const;
+
     // engine_choices.cpp: the choices of a request that has several
     size_t n_idle() const;
     void reserve(const slot & leader, size_t n);
@@ -278,6 +286,7 @@ class engine {
     service_time service_;
     renderer renderer_;
     int32_t n_ctx_slot_ = 0;
+    int32_t n_ubatch_ = 0;
     bool generates_ = true;  // false for encoders
     bool shifts_ = false;
     bool shares_ = false;    // --share-prefixes, where the memory can
@@ -319,10 +328,11 @@ class engine {
     std::weak_ptr<const model> last_model_;  // before the sleep: somebody may hold it still
     request_queue queue_;
     std::deque<std::unique_ptr<embedding_task>> embeddings_;
-    bool embedded_last_ = false;  // the step before this one made embeddings
-    bool resting_ = false;        // the last step found nothing that could be decoded
-    uint64_t clock_ = 0;          // counts assignments and releases
-    bool room_changed_ = true;    // a generation ended since one was parked: parked ones may try again
+    bool embedded_last_ = false;              // the step before this one made embeddings
+    bool resting_ = false;                    // the last step found nothing that could be decoded
+    uint64_t clock_ = 0;                      // counts assignments and releases
+    std::unique_ptr<media_encoder> encoder_;  // null for models that read text only
+    bool room_changed_ = true;                // a generation ended since one was parked: parked ones may try again
 
     named_thread thread_;
 };

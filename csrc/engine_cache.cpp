@@ -6,6 +6,7 @@
 #include "context_shift.h"
 #include "engine.h"
 #include "log_sink.h"
+#include "media_token.h"
 
 namespace pyllama {
 
@@ -74,6 +75,9 @@ void engine::put_idle_away() {
 // Near the end of a prompt, where the next one is likely to part from it, and at a distance before that.
 void engine::note_checkpoint(slot & target) {
     const auto n = static_cast<int32_t>(target.cached.size());
+    if (without_cut_media(target.running->tokens(), n) != n) {
+        return;
+    }
     const auto n_left = static_cast<int32_t>(target.running->tokens().size()) - n;
     const int32_t last = target.checkpoints.empty() ? 0 : target.checkpoints.back().n_tokens;
     const bool near_end = n_left <= decoder_->n_ubatch() + 4;

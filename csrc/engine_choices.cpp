@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "engine.h"
+#include "media_token.h"
 
 namespace pyllama {
 
@@ -86,7 +87,8 @@ void engine::fork(slot & leader, const float * row, std::vector<ready_slot> & re
         } else {
             const auto & tokens = each.running->tokens();
             const auto last = static_cast<int32_t>(tokens.size()) - 1;
-            keep_prefix(decoder_->context(), each, std::min(each.usable_prefix(*each.running), last));
+            keep_prefix(decoder_->context(), each,
+                        without_cut_media(tokens, std::min(each.usable_prefix(*each.running), last)));
         }
     }
 }
@@ -94,7 +96,8 @@ void engine::fork(slot & leader, const float * row, std::vector<ready_slot> & re
 // A paused choice of a prompt that others wait for has no use for the row: it decodes its last token when it resumes.
 void engine::take_row(slot & target, const float * row, std::vector<ready_slot> & ready) {
     if (target.running->paused()) {
-        keep_prefix(decoder_->context(), target, static_cast<int32_t>(target.cached.size()) - 1);
+        const auto last = static_cast<int32_t>(target.cached.size()) - 1;
+        keep_prefix(decoder_->context(), target, without_cut_media(target.cached.list(), last));
     } else {
         ready.push_back({&target, row});
     }

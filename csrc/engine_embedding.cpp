@@ -20,7 +20,8 @@ submitted engine::submit_embedding(prepared_request && prepared) {
     return handle;
 }
 
-// The next inputs, in order of their requests, as many as one step takes: a sequence for each, a ubatch for all.
+// The next inputs, in order of their requests, as many as one step takes: a sequence for each, a ubatch for all. One
+// with media is alone, and waits until that is encoded.
 std::vector<embedding_part> engine::next_inputs() {
     std::vector<embedding_part> parts;
     int32_t budget = std::min(decoder_->n_ubatch(), decoder_->n_ctx());
@@ -37,10 +38,17 @@ std::vector<embedding_part> engine::next_inputs() {
             if (free_slot == slots_.end() || (!parts.empty() && full)) {
                 return parts;
             }
+            const auto * media = task->media_of(i);
+            if (media != nullptr && (!parts.empty() || !encoded(*media))) {
+                return parts;
+            }
             budget -= n;
             put_away(*free_slot);
-            parts.push_back({&task->inputs[i], free_slot->sequence, {}});
+            parts.push_back({&task->inputs[i], free_slot->sequence, {}, media});
             ++free_slot;
+            if (media != nullptr) {
+                return parts;
+            }
         }
     }
     return parts;
@@ -51,6 +59,10 @@ bool engine::embed() {
     std::vector<embedding_part> parts = next_inputs();
     if (parts.empty()) {
         return false;
+    }
+    if (parts.front().media != nullptr && has_failed(*parts.front().media)) {
+        fail_embedding(error(error_kind::engine, "an image of the input could not be encoded"));
+        return true;
     }
     const auto begin = generation::clock::now();
     decoder_->use(embeddings_.front()->lora);

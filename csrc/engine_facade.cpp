@@ -6,6 +6,7 @@
 #include "build-info.h"
 #include "device_fit.h"
 #include "json.h"
+#include "projector.h"
 #include "prompt_decision.h"
 #include "prompt_embedding.h"
 #include "request.h"
@@ -46,7 +47,8 @@ std::string describe_props(const engine & target, const model & source) {
         {"model_alias", source.name()},
         {"model_ftype", std::string(llama_ftype_name(llama_model_ftype(source.handle())))},
         {"model_path", params.model.path},
-        {"modalities", {{"vision", false}, {"video", false}, {"audio", false}}},
+        {"modalities",
+         {{"vision", source.media() && source.media()->reads_images()}, {"video", false}, {"audio", false}}},
         {"endpoint_slots", params.endpoint_slots},
         {"endpoint_props", params.endpoint_props},
         {"endpoint_metrics", params.endpoint_metrics},
@@ -56,6 +58,9 @@ std::string describe_props(const engine & target, const model & source) {
         {"build_info", std::string(llama_build_info())},
         {"cors_proxy_enabled", false},
     };
+    if (source.media()) {
+        json["media_marker"] = source.media()->marker();
+    }
     json["default_generation_settings"] = defaults;
     json["chat_template_caps"] = caps;
     const std::string with_tools = common_chat_templates_source(source.templates(), "tool_use");

@@ -5,6 +5,7 @@
 
 #include "context_shift.h"
 #include "engine.h"
+#include "media_token.h"
 
 namespace pyllama {
 
@@ -34,7 +35,8 @@ engine::prefix_choice engine::choose_prefix(const slot & target, const generatio
     const int32_t most = std::min(static_cast<int32_t>(next.tokens().size()) - 1, params.n_reuse_most);
     prefix_choice choice;
     choice.from = &target;
-    choice.n = std::min(target.usable_prefix(next), most);
+    const auto whole = [&](int32_t n) { return without_cut_media(next.tokens(), std::min(n, most)); };
+    choice.n = whole(target.usable_prefix(next));
     if (!shares_ || !params.cache_prompt) {
         return choice;
     }
@@ -45,7 +47,7 @@ engine::prefix_choice engine::choose_prefix(const slot & target, const generatio
     if (!decoder_->can_share()) {
         int32_t longest = whole_prefix(target, choice.n) + least_shared - 1;
         for (const slot & each : slots_) {
-            const int32_t n = std::min({common_prefix(next.tokens(), each.cached.list()), usable(each.sequence), most});
+            const int32_t n = whole(std::min(common_prefix(next.tokens(), each.cached.list()), usable(each.sequence)));
             if (whole_prefix(each, n) > longest) {
                 longest = whole_prefix(each, n);
                 choice.from = &each;
@@ -55,9 +57,9 @@ engine::prefix_choice engine::choose_prefix(const slot & target, const generatio
         return choice;
     }
     const auto found = prefixes_.find(next.tokens(), usable);
-    if (std::min(found.n, most) >= choice.n + least_shared) {
+    if (whole(found.n) >= choice.n + least_shared) {
         choice.from = &slots_[static_cast<size_t>(found.sequence)];
-        choice.n = std::min(found.n, most);
+        choice.n = whole(found.n);
     }
     for (const slot & each : slots_) {
         const bool later = &each == &target || (target.running && each.assigned > target.assigned);
@@ -65,7 +67,7 @@ engine::prefix_choice engine::choose_prefix(const slot & target, const generatio
             !same_set(each.running->params().lora, params.lora)) {
             continue;
         }
-        const int32_t n = std::min(common_prefix(next.tokens(), each.running->tokens()), most);
+        const int32_t n = whole(common_prefix(next.tokens(), each.running->tokens()));
         const bool comes = n > static_cast<int32_t>(each.cached.size()) && n <= each.n_exact;
         if (comes && n >= choice.n + least_awaited && n > choice.awaited.n) {
             choice.awaited = {&each, each.assigned, n};

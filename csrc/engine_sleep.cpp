@@ -49,6 +49,9 @@ void engine::fall_asleep() {
         prompts_.keep(decoder_->context(), each);
         clear_cache(decoder_->context(), each);
     }
+    if (encoder_) {
+        encoder_->forget();
+    }
     count_running();
     scheduler_.reset();
     decoder_.reset();

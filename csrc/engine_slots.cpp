@@ -65,6 +65,7 @@ slot_action_result engine::restore_slot(int32_t id, const std::string & filename
     const std::shared_ptr<const model> source = shared_model();
     std::vector<uint8_t> file = directory.read(filename);
     slot_file_limits limits;
+    limits.media = source->media() != nullptr;
     limits.identity = identity_;
     limits.n_ctx = n_ctx_slot_;
     limits.n_vocab = source->n_vocab();

@@ -65,6 +65,7 @@ void engine::account(const std::vector<chunk> & plan, generation::clock::duratio
         }
         n_tokens += n;
         target.cached.append(tokens.begin() + part.begin, tokens.begin() + part.end);
+        forget_media(target, part.begin);
         if (decoder_->n_checkpoints() > 0 && part.end < n_before_fresh) {
             note_checkpoint(target);
         }

@@ -8,6 +8,7 @@
 namespace pyllama {
 
 submitted engine::submit(prepared_request && prepared) {
+    check_media(prepared);
     if (prepared.embeddings) {
         return submit_embedding(std::move(prepared));
     }

@@ -12,6 +12,7 @@ namespace pyllama {
 enum class error_kind {
     invalid_request,   // the caller's fault: 400 invalid_request_error
     context_exceeded,  // the prompt does not fit: 400 exceed_context_size_error, with both counts
+    media_url,         // an image is given by a URL, which the core does not fetch: 400, as invalid_request
     not_found,         // 404 not_found_error
     unsupported,       // 501 not_supported_error
     busy,              // the queue is full: 429 with Retry-After

@@ -20,6 +20,7 @@ generation::generation(std::shared_ptr<const model> model, prepared_request && p
       id_(std::move(prepared.id)),
       params_(std::move(prepared.params)),
       tokens_(std::move(prepared.tokens)),
+      media_(std::move(prepared.media)),
       n_prompt_(static_cast<int32_t>(tokens_.size())),
       n_ctx_slot_(n_ctx_slot),
       shifts_(shifts),

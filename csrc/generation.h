@@ -19,6 +19,7 @@
 #include "control.h"
 #include "forced_text.h"
 #include "indent_rule.h"
+#include "media.h"
 #include "renderer.h"
 #include "sampling_change.h"
 #include "slot_sampler.h"
@@ -43,6 +44,8 @@ class generation {
     // Tokens whose KV entries the answer needs: the prompt, then what was generated. The last n_fresh() have not been
     // decoded yet while the request runs: the token that was sampled last, and what was forced since.
     const std::vector<llama_token> & tokens() const { return tokens_; }
+    // The media in the prompt, in order.
+    const std::vector<media_span> & media() const { return media_; }
     int32_t n_prompt() const { return n_prompt_; }
     int32_t n_generated() const { return static_cast<int32_t>(tokens_.size()) + n_dropped_ - n_prompt_; }
     int32_t n_fresh() const { return n_fresh_; }
@@ -195,6 +198,7 @@ class generation {
     int32_t choice_ = 0;
     generation_params params_;
     std::vector<llama_token> tokens_;
+    std::vector<media_span> media_;
     int32_t n_prompt_;
     int32_t n_ctx_slot_;
     bool shifts_ = false;

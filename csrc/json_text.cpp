@@ -155,6 +155,7 @@ void append_bytes(std::string & out, std::string_view text) {
 int error_status(error_kind kind) {
     switch (kind) {
         case error_kind::invalid_request:
+        case error_kind::media_url:
         case error_kind::context_exceeded: return 400;
         case error_kind::not_found: return 404;
         case error_kind::unsupported: return 501;
@@ -169,7 +170,8 @@ int error_status(error_kind kind) {
 
 std::string_view error_type(error_kind kind) {
     switch (kind) {
-        case error_kind::invalid_request: return "invalid_request_error";
+        case error_kind::invalid_request:
+        case error_kind::media_url: return "invalid_request_error";
         case error_kind::context_exceeded: return "exceed_context_size_error";
         case error_kind::not_found: return "not_found_error";
         case error_kind::unsupported: return "not_supported_error";

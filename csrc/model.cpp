@@ -14,6 +14,7 @@
 #include "gguf.h"
 #include "log_sink.h"
 #include "lora.h"
+#include "projector.h"
 #include "sampling.h"
 
 namespace pyllama {
@@ -163,6 +164,7 @@ std::shared_ptr<model> model::load(common_params && params, bool vocab_only) {
     }
     if (!vocab_only) {
         load_adapters(loaded->handle_, own);
+        loaded->media_ = projector::load(loaded->handle_, own);
     }
     loaded->read_vocab();
     loaded->read_templates();

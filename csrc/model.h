@@ -14,6 +14,8 @@
 
 namespace pyllama {
 
+class projector;
+
 class model {
   public:
     // Loads as `params` say (path, devices, offload, template override, ...). Throws error(model_load).
@@ -38,6 +40,8 @@ class model {
     const reasoning_style & thinking_style() const { return thinking_style_; }
     // How it answers typed questions; null for models that generate text only.
     const std::shared_ptr<const decision_rules> & decisions() const { return decisions_; }
+    // What reads images; null without --mmproj.
+    const std::shared_ptr<const projector> & media() const { return media_; }
     // Bytes of the longest token: a text longer than n_ctx times this cannot fit.
     size_t max_token_bytes() const { return max_token_bytes_; }
     // Text of a token; control tokens only when `special`.
@@ -58,6 +62,7 @@ class model {
     bool thinks_ = false;
     reasoning_style thinking_style_;
     std::shared_ptr<const decision_rules> decisions_;
+    std::shared_ptr<const projector> media_;
 };
 
 }  // namespace pyllama

@@ -29,6 +29,9 @@ std::string params_json(const server_params & params) {
         {"hf_file", c.model.hf_file},
         {"hf_token", c.hf_token},
         {"offline", c.offline},
+        {"mmproj_path", c.mmproj.path},
+        {"mmproj_url", c.mmproj.url},
+        {"mmproj_auto", !c.no_mmproj},
         {"model_alias", c.model_alias},
         {"model_tags", c.model_tags},
         {"n_parallel", c.n_parallel},
@@ -62,6 +65,7 @@ std::string params_json(const server_params & params) {
         {"stream_retention", params.stream_retention},
         {"max_streams", params.max_streams},
         {"max_stream_bytes", params.max_stream_bytes},
+        {"media_urls", params.media_urls},
         {"max_sockets", params.max_sockets},
         {"max_socket_requests", params.max_socket_requests},
         {"max_socket_message", params.max_socket_message},
@@ -98,6 +102,10 @@ void set_model_path(server_params & params, const std::string & path) {
     if (params.common.model_alias.empty() && !named) {
         params.common.model_alias.insert(std::filesystem::path(path).stem().string());
     }
+}
+
+void set_projector_path(server_params & params, const std::string & path) {
+    params.common.mmproj.path = path;
 }
 
 }  // namespace pyllama

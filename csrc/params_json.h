@@ -19,4 +19,7 @@ std::string hub_json();
 // Where no --model was given. The file's stem becomes the alias, unless there is one or the model has a name.
 void set_model_path(server_params & params, const std::string & path);
 
+// Uses this projector, for when a flag names one by a hub or a URL.
+void set_projector_path(server_params & params, const std::string & path);
+
 }  // namespace pyllama

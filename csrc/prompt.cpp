@@ -6,6 +6,7 @@
 
 #include "continuation.h"
 #include "errors.h"
+#include "projector.h"
 #include "prompt_settings.h"
 #include "prompt_writer.h"
 #include "random_id.h"
@@ -79,20 +80,27 @@ reasoning_tags tags_of(const chat_request & request, const common_chat_session &
     return tags;
 }
 
-std::vector<llama_token> tokenize_prompt(const model & model, const std::string & text, int32_t n_ctx,
-                                         const std::string & field) {
+media_prompt tokenize_prompt(const model & model, const std::string & text, const chat_request & request, int32_t n_ctx,
+                             bool only_counted = false) {
+    const std::string & field = request.messages_field;
     if (text.empty()) {
         throw bad_request("the chat template gives an empty prompt for this '" + field + "'", field);
     }
     check_size(model, text, n_ctx);
-    std::vector<llama_token> tokens = tokenize(model.vocab(), text, true, true, field);
+    media_prompt prompt;
+    if (request.media.empty()) {
+        prompt.tokens = tokenize(model.vocab(), text, true, true, field);
+    } else {
+        prompt = model.media()->tokenize(model.vocab(), text, request.media, n_ctx, field, only_counted);
+    }
+    const std::vector<llama_token> & tokens = prompt.tokens;
     if (tokens.empty()) {
         throw bad_request("this '" + field + "' gives a prompt without tokens", field);
     }
     if (tokens.size() >= static_cast<size_t>(n_ctx)) {
         throw context_exceeded(static_cast<int64_t>(tokens.size()), n_ctx);
     }
-    return tokens;
+    return prompt;
 }
 
 std::string id_prefix(dialect dialect) {
@@ -134,7 +142,9 @@ prepared_request prepare(const std::shared_ptr<const model> & model, chat_reques
     const auto [session, continued] = apply_template(*model, request);
 
     prepared_request prepared;
-    prepared.tokens = tokenize_prompt(*model, session.prompt() + continued, limits.n_ctx_slot, request.messages_field);
+    media_prompt prompt = tokenize_prompt(*model, session.prompt() + continued, request, limits.n_ctx_slot);
+    prepared.tokens = std::move(prompt.tokens);
+    prepared.media = std::move(prompt.media);
     prepared.id = id_prefix(dialect) + random_id();
     prepared.stream = request.stream || dialect == dialect::paddler;
     prepared.sse_ping_interval = request.sse_ping_interval;
@@ -178,6 +188,18 @@ prepared_request prepare_chat(const std::shared_ptr<const model> & model, std::s
     const size_t n_unbroken = check_texts(*model, request, limits.n_ctx_slot);
     with_stack_for(n_unbroken, [&] { prepared = prepare(model, request, dialect, limits); });
     return prepared;
+}
+
+size_t count_chat_tokens(const model & model, std::string_view body, dialect dialect) {
+    constexpr int32_t any = std::numeric_limits<int32_t>::max();
+    chat_request request = parse(model, body, dialect);
+    const size_t n_unbroken = check_texts(model, request, any);
+    size_t n = 0;
+    with_stack_for(n_unbroken, [&] {
+        const rendered_chat chat = apply_template(model, request);
+        n = tokenize_prompt(model, chat.session.prompt() + chat.continued, request, any, true).tokens.size();
+    });
+    return n;
 }
 
 std::string render_chat(const model & model, std::string_view body, dialect dialect) {

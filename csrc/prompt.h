@@ -14,6 +14,7 @@
 #include "common.h"
 #include "frame_writer.h"
 #include "lora.h"
+#include "media.h"
 #include "model.h"
 #include "reasoning_params.h"
 
@@ -68,6 +69,7 @@ struct further_prompt {
     llama_tokens tokens;
     bool reasoning_open = false;  // it ends inside a reasoning block
     llama_tokens labels;          // instead of the first prompt's
+    std::vector<media_span> media;
 };
 
 // What may be asked for in the queue: higher goes first.
@@ -88,8 +90,10 @@ struct prepared_request {
     std::vector<further_prompt> more_prompts;  // answered beside the first one, in the same stream
     int32_t n_answers() const { return n_choices * static_cast<int32_t>(1 + more_prompts.size()); }
     std::vector<llama_token> tokens;
+    std::vector<media_span> media;  // that the tokens below LLAMA_TOKEN_NULL stand for
     // A request for embeddings has these instead of tokens and parameters.
     std::vector<llama_tokens> inputs;
+    std::vector<std::vector<media_span>> input_media;  // of each input; empty when none has any
     std::shared_ptr<embedding_results> embeddings;
     generation_params params;
     std::optional<int32_t> priority;  // that the client asks for
@@ -116,6 +120,9 @@ prepared_request prepare_completion(const std::shared_ptr<const model> & model, 
 // unsupported.
 prepared_request prepare_infill(const std::shared_ptr<const model> & model, std::string_view body,
                                 const prompt_limits & limits);
+
+// How many tokens the prompt of such a body has. Throws error(invalid_request).
+size_t count_chat_tokens(const model & model, std::string_view body, dialect dialect);
 
 // The text that the chat template makes of such a body. Throws error(invalid_request).
 std::string render_chat(const model & model, std::string_view body, dialect dialect = dialect::openai);

@@ -4,6 +4,8 @@
 #include <exception>
 #include <limits>
 
+#include "media_token.h"
+
 namespace pyllama {
 
 namespace {
@@ -19,7 +21,7 @@ int32_t usable_prefix(const saved_sequence & saved, const generation & next) {
     if (!same_set(saved.lora, next.params().lora)) {
         return 0;
     }
-    return std::min(common_prefix(saved.tokens, next.tokens()), saved.n_exact);
+    return without_cut_media(next.tokens(), std::min(common_prefix(saved.tokens, next.tokens()), saved.n_exact));
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include "errors.h"
 #include "prompt.h"
 #include "prompt_settings.h"
+#include "prompt_tokens.h"
 #include "random_id.h"
 #include "request_completion.h"
 #include "writer_completion_body.h"
@@ -61,19 +62,20 @@ prepared_request prepare(const std::shared_ptr<const model> & model, completion_
     prepared.id = (dialect == dialect::openai ? "cmpl-" : "chatcmpl-") + random_id();
     prepared.stream = request.stream || dialect == dialect::paddler;
     prepared.sse_ping_interval = request.sse_ping_interval;
-    prepared.tokens = std::move(request.prompts.front());
+    prepared.tokens = std::move(request.prompts.front().tokens);
+    prepared.media = std::move(request.prompts.front().media);
 
     generation_params & params = prepared.params;
     take_settings(*model, request, limits, request.stream || always_streams(dialect), params);
     reasoning_tags & tags = request.reasoning_tags;
     if (!tags.ends.empty()) {
-        tags.open = leaves_open(tags, common_detokenize(model->vocab(), prepared.tokens, true));
+        tags.open = leaves_open(tags, prompt_text(*model, prepared.tokens));
         params.reasoning = make_reasoning_params(*model, tags, request.reasoning);
     }
     for (size_t i = 1; i < request.prompts.size(); ++i) {
-        const bool open =
-            !tags.ends.empty() && leaves_open(tags, common_detokenize(model->vocab(), request.prompts[i], true));
-        prepared.more_prompts.push_back({std::move(request.prompts[i]), open});
+        media_prompt & prompt = request.prompts[i];
+        const bool open = !tags.ends.empty() && leaves_open(tags, prompt_text(*model, prompt.tokens));
+        prepared.more_prompts.push_back({std::move(prompt.tokens), open, {}, std::move(prompt.media)});
     }
     const std::string field = use_constraint(request, params.sampling);
     if (!params.sampling.grammar.empty()) {

@@ -22,6 +22,7 @@ prepared_request prepare_embedding(const model & model, std::string_view body, d
                                    const embedding_limits & limits) {
     embedding_request request = parse_embedding_request(model, body, dialect, limits);
     prepared_request prepared = with_inputs("embd-", std::move(request.inputs));
+    prepared.input_media = std::move(request.media);
     prepared.writer = std::make_unique<writer_embeddings>(std::move(request), limits.pooling, prepared.embeddings);
     return prepared;
 }

@@ -1,6 +1,11 @@
 #include "prompt_tokens.h"
 
+#include <algorithm>
+#include <iterator>
+
 #include "errors.h"
+#include "media_source.h"
+#include "projector.h"
 #include "request_json.h"
 #include "tokenize.h"
 
@@ -45,20 +50,34 @@ bool is_one_prompt(const common_json & value) {
     return false;
 }
 
-llama_tokens tokenize_prompt(const model & model, const common_json & value, const std::string & field) {
+media_prompt tokenize_prompt(const model & model, const common_json & value, int32_t n_ctx, const std::string & field) {
     if (!value.is_object()) {
-        return tokenize_mixed(model, value, true, true, field);
+        return {tokenize_mixed(model, value, true, true, field), {}};
     }
-    if (find_field(value, "multimodal_data") != nullptr) {
+    const std::string text_field = field + ".prompt_string";
+    const common_json * data = find_field(value, "multimodal_data");
+    if (data == nullptr) {
+        return {tokenize_mixed(model, required(value, "prompt_string", field), true, true, text_field), {}};
+    }
+    const std::string data_field = field + ".multimodal_data";
+    if (!model.media() || !model.media()->reads_images()) {
         throw bad_request("'" + field + "' has multimodal data, and this model reads text only", field);
     }
-    return tokenize_mixed(model, required(value, "prompt_string", field), true, true, field + ".prompt_string");
+    std::vector<media_file> files;
+    for (size_t i = 0; i < as_array(*data, data_field).size(); ++i) {
+        const std::string name = indexed(data_field, i);
+        add_media(read_media(model, as_string(data->at(i), name), name), files);
+    }
+    const std::string text = as_string(required(value, "prompt_string", field), text_field);
+    return model.media()->tokenize(model.vocab(), text, files, n_ctx, text_field);
 }
 
-std::vector<llama_tokens> tokenize_prompts(const model & model, const common_json & value, size_t most,
+std::vector<media_prompt> tokenize_prompts(const model & model, const common_json & value, size_t most, int32_t n_ctx,
                                            const std::string & field) {
+    std::vector<media_prompt> prompts;
     if (is_one_prompt(value)) {
-        return {tokenize_prompt(model, value, field)};
+        prompts.push_back(tokenize_prompt(model, value, n_ctx, field));
+        return prompts;
     }
     if (value.empty()) {
         throw bad_request("'" + field + "' must not be empty", field);
@@ -66,12 +85,19 @@ std::vector<llama_tokens> tokenize_prompts(const model & model, const common_jso
     if (value.size() > most) {
         throw bad_request("'" + field + "' has more than " + std::to_string(most) + " prompts", field);
     }
-    std::vector<llama_tokens> prompts;
-    prompts.reserve(value.size());
     for (size_t i = 0; i < value.size(); ++i) {
-        prompts.push_back(tokenize_prompt(model, value.at(i), indexed(field, i)));
+        prompts.push_back(tokenize_prompt(model, value.at(i), n_ctx, indexed(field, i)));
     }
     return prompts;
+}
+
+std::string prompt_text(const model & model, const llama_tokens & tokens) {
+    if (!has_media(tokens)) {
+        return common_detokenize(model.vocab(), tokens, true);
+    }
+    llama_tokens text;
+    std::remove_copy_if(tokens.begin(), tokens.end(), std::back_inserter(text), is_media);
+    return common_detokenize(model.vocab(), text, true);
 }
 
 }  // namespace pyllama

@@ -4,15 +4,21 @@
 
 #include "continuation.h"
 #include "errors.h"
+#include "media_source.h"
+#include "projector.h"
 #include "request_chat.h"
 
 namespace pyllama {
 
 namespace {
 
-common_chat_msg_content_part parse_part(const common_json & part, const std::string & field) {
+common_chat_msg_content_part parse_part(const model & model, const common_json & part, const std::string & field,
+                                        chat_request & request) {
     as_object(part, field);
     const std::string type = as_string(required(part, "type", field), field + ".type");
+    if (type == "image_url") {
+        return image_part(model, read_image_url(model, part, field), request);
+    }
     refuse_media(type, field);
     if (type != "text") {
         throw bad_request("'" + field + ".type' must be 'text', but is '" + type + "'", field + ".type");
@@ -38,7 +44,8 @@ common_chat_tool_call parse_tool_call(const common_json & call, const std::strin
     return result;
 }
 
-common_chat_msg parse_message(const common_json & message, const std::string & field) {
+common_chat_msg parse_message(const model & model, const common_json & message, const std::string & field,
+                              chat_request & request) {
     as_object(message, field);
     common_chat_msg result;
     result.role = as_string(required(message, "role", field), field + ".role");
@@ -55,7 +62,7 @@ common_chat_msg parse_message(const common_json & message, const std::string & f
             result.content = content->get<std::string>();
         } else if (content->is_array()) {
             for (size_t i = 0; i < content->size(); ++i) {
-                result.content_parts.push_back(parse_part(content->at(i), indexed(name, i)));
+                result.content_parts.push_back(parse_part(model, content->at(i), indexed(name, i), request));
             }
         } else {
             throw bad_request("'" + name + "' must be a string or a list of parts", name);
@@ -89,7 +96,7 @@ common_chat_msg parse_message(const common_json & message, const std::string & f
     return result;
 }
 
-void read_messages(const common_json & body, chat_request & request) {
+void read_messages(const model & model, const common_json & body, chat_request & request) {
     const common_json & messages = as_array(required(body, "messages", ""), "messages");
     if (messages.empty()) {
         throw bad_request("'messages' must not be empty", "messages");
@@ -97,7 +104,7 @@ void read_messages(const common_json & body, chat_request & request) {
     request.inputs.messages.reserve(messages.size());
     for (size_t i = 0; i < messages.size(); ++i) {
         const std::string field = indexed("messages", i);
-        request.inputs.messages.push_back(parse_message(messages.at(i), field));
+        request.inputs.messages.push_back(parse_message(model, messages.at(i), field, request));
         request.fields.push_back({field, field + ".content", field + ".reasoning_content", field + ".tool_calls"});
     }
 }
@@ -185,10 +192,18 @@ void refuse_media(const std::string & type, const std::string & field) {
     }
 }
 
+common_chat_msg_content_part image_part(const model & model, media_file file, chat_request & request) {
+    add_media(std::move(file), request.media);
+    common_chat_msg_content_part part;
+    part.type = "media_marker";
+    part.text = model.media()->marker();
+    return part;
+}
+
 chat_request parse_chat_request(const model & model, std::string_view body) {
     const common_json parsed = parse_body(body);
     chat_request request = new_chat_request(model);
-    read_messages(parsed, request);
+    read_messages(model, parsed, request);
     read_plain_fields(model, parsed, request);
     read_chat_logprobs(parsed, request);
     read_tools(model, parsed, request);

@@ -11,6 +11,7 @@
 #include "chat.h"
 #include "common.h"
 #include "lora.h"
+#include "media.h"
 #include "model.h"
 #include "reasoning_params.h"
 
@@ -81,6 +82,7 @@ struct chat_request : generation_request {
     common_chat_templates_inputs inputs;        // messages, tools, template arguments
     std::string messages_field = "messages";    // what holds the conversation in this dialect
     std::vector<message_fields> fields;         // of each message
+    std::vector<media_file> media;              // in the order of their markers in the messages
     std::vector<std::string> parameter_fields;  // of each tool
     std::string repeated;                       // members of the body that the answer repeats, as JSON
     bool background = false;                    // Responses: the answer is made whether somebody reads it or not

@@ -1,9 +1,12 @@
 #include "request_anthropic.h"
 
+#include <algorithm>
 #include <limits>
 
 #include "continuation.h"
 #include "errors.h"
+#include "media_source.h"
+#include "projector.h"
 #include "request_chat.h"
 #include "sampling_fields.h"
 
@@ -49,7 +52,7 @@ void settle_billing_header(std::string & text) {
 // Adds the messages of one body.
 class message_reader {
   public:
-    explicit message_reader(chat_request & request) : request_(request) {}
+    message_reader(const model & model, chat_request & request) : model_(model), request_(request) {}
 
     void read_system(const common_json & system) {
         common_chat_msg message;
@@ -149,11 +152,13 @@ class message_reader {
             const std::string type = type_of(block, at);
             if (type == "text") {
                 text.content_parts.push_back(text_part(text_of(block, "text", at)));
+            } else if (type == "image") {
+                text.content_parts.push_back(read_image(block, at));
             } else if (type == "tool_result") {
                 flush();
                 add_message(read_result(block, at), field);
             } else {
-                refuse_block(type, at, "text or tool_result");
+                refuse_block(type, at, "text, image or tool_result");
             }
         }
         flush();
@@ -181,19 +186,52 @@ class message_reader {
         for (size_t i = 0; i < content->size(); ++i) {
             const std::string at = indexed(name, i);
             const std::string type = type_of(content->at(i), at);
-            if (type != "text") {
-                refuse_block(type, at, "text");
+            if (type == "image") {
+                message.content_parts.push_back(read_image(content->at(i), at));
+            } else if (type == "text") {
+                message.content_parts.push_back(text_part(text_of(content->at(i), "text", at)));
+            } else {
+                refuse_block(type, at, "text or image");
             }
-            message.content += text_of(content->at(i), "text", at);
+        }
+        // Text alone is one text: not every template writes parts of a tool's answer.
+        if (std::all_of(message.content_parts.begin(), message.content_parts.end(),
+                        [](const auto & part) { return part.type == "text"; })) {
+            for (const auto & part : message.content_parts) {
+                message.content += part.text;
+            }
+            message.content_parts.clear();
         }
         return message;
     }
 
+    // Of the type that it says it is; a projector looks for itself.
+    common_chat_msg_content_part read_image(const common_json & block, const std::string & field) {
+        if (!model_.media() || !model_.media()->reads_images()) {
+            refuse_block("image", field, "");
+        }
+        const std::string name = field + ".source";
+        const common_json & source = as_object(required(block, "source", field), name);
+        const std::string type = type_of(source, name);
+        if (type == "base64") {
+            const std::string media_type = text_of(source, "media_type", name);
+            if (media_type.compare(0, 6, "image/") != 0) {
+                throw bad_request("'" + name + ".media_type' must be an image's", name + ".media_type");
+            }
+            return image_part(model_, read_media(model_, text_of(source, "data", name), name + ".data"), request_);
+        }
+        if (type == "url") {
+            return image_part(model_, read_media(model_, text_of(source, "url", name), name + ".url"), request_);
+        }
+        throw bad_request("'" + name + ".type' must be base64 or url, but is '" + type + "'", name + ".type");
+    }
+
+    const model & model_;
     chat_request & request_;
 };
 
-void read_messages(const common_json & body, chat_request & request) {
-    message_reader reader(request);
+void read_messages(const model & model, const common_json & body, chat_request & request) {
+    message_reader reader(model, request);
     if (const common_json * system = find_field(body, "system")) {
         reader.read_system(*system);
     }
@@ -274,7 +312,7 @@ void read_budget(const common_json & body, chat_request & request) {
 chat_request parse_anthropic_request(const model & model, std::string_view body) {
     const common_json parsed = parse_body(body);
     chat_request request = new_chat_request(model);
-    read_messages(parsed, request);
+    read_messages(model, parsed, request);
     read_plain_fields(model, parsed, request);
     request.n_logprobs = -1;  // the answer has no place for them
     request.sampling.n_probs = 0;

@@ -12,8 +12,11 @@ chat_request new_chat_request(const model & model);
 
 common_chat_msg_content_part text_part(std::string text);
 
-// Throws for a part of a type that is an image, sound or film in one of the dialects.
+// Throws for a part of a type that is sound or film in one of the dialects, or an image that stands where none may be.
 void refuse_media(const std::string & type, const std::string & field);
+
+// The part that stands for an image, which is added to the request.
+common_chat_msg_content_part image_part(const model & model, media_file file, chat_request & request);
 
 // The text of a call's arguments, which may be an object too.
 std::string read_arguments(const common_json & arguments, const std::string & field);

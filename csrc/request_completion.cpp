@@ -25,7 +25,8 @@ bool flag(const common_json & body, const char * name) {
 }
 
 void check_prompts(const completion_request & request, const prompt_limits & limits) {
-    for (const llama_tokens & tokens : request.prompts) {
+    for (const media_prompt & prompt : request.prompts) {
+        const llama_tokens & tokens = prompt.tokens;
         if (tokens.empty()) {
             throw bad_request("'prompt' gives no tokens", "prompt");
         }
@@ -80,7 +81,8 @@ completion_request read_all_but_prompts(const model & model, const common_json &
 completion_request parse_completion_request(const model & model, std::string_view body, const prompt_limits & limits) {
     const common_json parsed = parse_body(body);
     completion_request request = read_all_but_prompts(model, parsed);
-    request.prompts = tokenize_prompts(model, required(parsed, "prompt", ""), request_limits::n_prompts, "prompt");
+    request.prompts =
+        tokenize_prompts(model, required(parsed, "prompt", ""), request_limits::n_prompts, limits.n_ctx_slot, "prompt");
     check_prompts(request, limits);
     return request;
 }
@@ -88,7 +90,7 @@ completion_request parse_completion_request(const model & model, std::string_vie
 completion_request parse_infill_request(const model & model, std::string_view body, const prompt_limits & limits) {
     const common_json parsed = parse_body(body);
     completion_request request = read_all_but_prompts(model, parsed);
-    request.prompts = {infill_prompt(model, parsed, limits.n_ctx_slot)};
+    request.prompts.push_back({infill_prompt(model, parsed, limits.n_ctx_slot), {}});
     check_prompts(request, limits);
     return request;
 }

@@ -11,7 +11,7 @@
 namespace pyllama {
 
 struct completion_request : generation_request {
-    std::vector<llama_tokens> prompts;         // at least one
+    std::vector<media_prompt> prompts;         // at least one
     bool return_tokens = false;                // the ids of the answer beside its text
     bool post_sampling_probs = false;          // probabilities after the sampler chain, not before
     int32_t n_indent = 0;                      // least indentation of a line

@@ -4,6 +4,8 @@
 #include <limits>
 
 #include "errors.h"
+#include "media_source.h"
+#include "projector.h"
 #include "prompt_settings.h"
 #include "prompt_tokens.h"
 #include "request.h"
@@ -14,32 +16,43 @@ namespace pyllama {
 
 namespace {
 
-// {"content": [{"type": "text", "text": ...}, ...]}
-std::string joined_parts(const common_json & content, const std::string & field) {
+// {"content": [{"type": "text", "text": ...}, {"type": "image_url", ...}, ...]}
+media_prompt tokenize_parts(const model & model, const common_json & content, int32_t n_ctx,
+                            const std::string & field) {
     std::string text;
+    std::vector<media_file> files;
     for (size_t i = 0; i < as_array(content, field).size(); ++i) {
         const std::string name = indexed(field, i);
         const common_json & part = as_object(content.at(i), name);
         const std::string type = as_string(required(part, "type", name), name + ".type");
-        if (type != "text") {
-            throw bad_request("'" + name + "' is of type '" + type + "', and this model reads text only", name);
+        if (type == "image_url") {
+            text += image_projector(model, type, name).marker();
+            add_media(read_image_url(model, part, name), files);
+        } else if (type == "text") {
+            text += as_string(required(part, "text", name), name + ".text");
+        } else {
+            throw bad_request("'" + name + "' is of type '" + type + "', and this model does not read that", name);
         }
-        text += as_string(required(part, "text", name), name + ".text");
     }
-    return text;
+    if (files.empty()) {
+        return {tokenize(model.vocab(), text, true, true, field), {}};
+    }
+    return model.media()->tokenize(model.vocab(), text, files, n_ctx, field);
 }
 
-llama_tokens tokenize_input(const model & model, const common_json & value, const std::string & field) {
+media_prompt tokenize_input(const model & model, const common_json & value, int32_t n_ctx, const std::string & field) {
     if (value.is_object() && value.contains("content")) {
-        const std::string text = joined_parts(value.at("content"), field + ".content");
-        return tokenize(model.vocab(), text, true, true, field);
+        return tokenize_parts(model, value.at("content"), n_ctx, field + ".content");
     }
-    return tokenize_prompt(model, value, field);
+    return tokenize_prompt(model, value, n_ctx, field);
 }
 
-std::vector<llama_tokens> tokenize_inputs(const model & model, const common_json & value, const std::string & field) {
+std::vector<media_prompt> tokenize_inputs(const model & model, const common_json & value, int32_t n_ctx,
+                                          const std::string & field) {
+    std::vector<media_prompt> inputs;
     if (is_one_prompt(value)) {
-        return {tokenize_input(model, value, field)};
+        inputs.push_back(tokenize_input(model, value, n_ctx, field));
+        return inputs;
     }
     if (value.empty()) {
         throw bad_request("'" + field + "' must not be empty", field);
@@ -48,11 +61,25 @@ std::vector<llama_tokens> tokenize_inputs(const model & model, const common_json
         throw bad_request("'" + field + "' has more than " + std::to_string(request_limits::n_inputs) + " inputs",
                           field);
     }
-    std::vector<llama_tokens> inputs;
     for (size_t i = 0; i < value.size(); ++i) {
-        inputs.push_back(tokenize_input(model, value.at(i), indexed(field, i)));
+        inputs.push_back(tokenize_input(model, value.at(i), n_ctx, indexed(field, i)));
     }
     return inputs;
+}
+
+void take_inputs(std::vector<media_prompt> && inputs, const std::string & field, const embedding_limits & limits,
+                 embedding_request & request) {
+    const bool has_media =
+        std::any_of(inputs.begin(), inputs.end(), [](const media_prompt & each) { return !each.media.empty(); });
+    if (has_media && !limits.media) {
+        throw bad_request("'" + field + "' has images, and this model makes embeddings of text only", field);
+    }
+    for (media_prompt & each : inputs) {
+        request.inputs.push_back(std::move(each.tokens));
+        if (has_media) {
+            request.media.push_back(std::move(each.media));
+        }
+    }
 }
 
 // What does not fit would end the process, or be pooled in parts.
@@ -180,7 +207,7 @@ embedding_request parse_embedding_request(const model & model, std::string_view 
         request.normalize = static_cast<int32_t>(as_integer(*kind, "embd_normalize", -1, 1024));
     }
     const char * field = named_input ? "input" : "content";
-    request.inputs = tokenize_inputs(model, parsed.at(field), field);
+    take_inputs(tokenize_inputs(model, parsed.at(field), limits.n_ctx, field), field, limits, request);
     check_inputs(request.inputs, field, limits);
     check_rows(model, request.inputs, field, limits);
     return request;

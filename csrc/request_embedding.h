@@ -12,8 +12,9 @@ namespace pyllama {
 
 struct embedding_request {
     std::vector<llama_tokens> inputs;
-    std::string model;    // as the client names it; ours otherwise
-    bool native = false;  // asked by "content", which is llama-server's own
+    std::vector<std::vector<media_span>> media;  // of each input; empty when none has any
+    std::string model;                           // as the client names it; ours otherwise
+    bool native = false;                         // asked by "content", which is llama-server's own
     bool base64 = false;
     int32_t normalize = 2;  // see common_embd_normalize
 };

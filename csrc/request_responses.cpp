@@ -6,6 +6,7 @@
 
 #include "continuation.h"
 #include "errors.h"
+#include "media_source.h"
 #include "request_chat.h"
 
 namespace pyllama {
@@ -28,7 +29,7 @@ std::string call_id_of(const common_json & item, const std::string & field) {
 // Adds the messages of one body.
 class item_reader {
   public:
-    explicit item_reader(chat_request & request) : request_(request) {}
+    item_reader(const model & model, chat_request & request) : model_(model), request_(request) {}
 
     void add_text(const char * role, std::string text, const std::string & field) {
         common_chat_msg message;
@@ -117,6 +118,10 @@ class item_reader {
             const std::string field = indexed(name, i);
             const common_json & part = as_object(content.at(i), field);
             const std::string type = text_of(part, "type", field);
+            if (type == "input_image" && message.role != "assistant") {
+                message.content_parts.push_back(read_image(part, field));
+                continue;
+            }
             refuse_media(type, field);
             if (type == "input_file") {
                 throw bad_request("'" + field + "' is of type 'input_file', which is not supported: send its text",
@@ -129,6 +134,16 @@ class item_reader {
             }
             message.content_parts.push_back(text_part(text_of(part, type == "refusal" ? "refusal" : "text", field)));
         }
+    }
+
+    common_chat_msg_content_part read_image(const common_json & part, const std::string & field) {
+        image_projector(model_, "input_image", field);
+        if (find_field(part, "file_id") != nullptr) {
+            throw bad_request("'" + field + ".file_id' names a stored file, and this server stores none",
+                              field + ".file_id");
+        }
+        return image_part(model_, read_media(model_, text_of(part, "image_url", field), field + ".image_url"),
+                          request_);
     }
 
     // The text itself, else what was told of it.
@@ -148,6 +163,7 @@ class item_reader {
         return text;
     }
 
+    const model & model_;
     chat_request & request_;
 };
 
@@ -169,9 +185,9 @@ void check_stored(const common_json & body) {
     }
 }
 
-void read_input(const common_json & body, chat_request & request) {
+void read_input(const model & model, const common_json & body, chat_request & request) {
     request.messages_field = "input";
-    item_reader reader(request);
+    item_reader reader(model, request);
     if (const common_json * instructions = find_field(body, "instructions")) {
         reader.add_text("system", as_string(*instructions, "instructions"), "instructions");
     }
@@ -283,7 +299,7 @@ chat_request parse_responses_request(const model & model, std::string_view body)
     const common_json parsed = parse_body(body);
     check_stored(parsed);
     chat_request request = new_chat_request(model);
-    read_input(parsed, request);
+    read_input(model, parsed, request);
     read_plain_fields(model, parsed, request);
     if (const common_json * most = find_field(parsed, "max_output_tokens")) {
         request.n_predict =

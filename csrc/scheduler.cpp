@@ -93,11 +93,12 @@ void scheduler::add_prefill(const std::vector<slot *> & prefilling, int32_t budg
             return;
         }
         const int32_t pending = target->n_pending();
-        int32_t size = pending <= budget ? pending : chunk_size(budget, limits_.alternate ? 0 : n_tokens_of(plan));
+        const int32_t alike = target->n_alike();
+        int32_t size = alike <= budget ? alike : chunk_size(budget, limits_.alternate ? 0 : n_tokens_of(plan));
         size = size == pending && pending > limits_.n_last ? pending - limits_.n_last : size;
         if (limits_.alternate) {
             same = same == 0 ? size : same;
-            if (pending < same || budget < same) {
+            if (alike < same || budget < same) {
                 continue;
             }
             size = same;
@@ -106,6 +107,24 @@ void scheduler::add_prefill(const std::vector<slot *> & prefilling, int32_t budg
         plan.push_back({target, begin, begin + size, size == pending});
         budget -= size;
     }
+}
+
+// Whether this step is of the first prompt's media. Else the prompts whose media comes next leave the list.
+bool scheduler::media_turn(bool decoding, std::vector<slot *> & prefilling) {
+    const auto is_text = [](const slot * each) { return each->next_media() == nullptr; };
+    rows_last_ = !prefilling.empty() && !is_text(prefilling.front()) && !(decoding && rows_last_);
+    if (!rows_last_) {
+        prefilling.erase(std::stable_partition(prefilling.begin(), prefilling.end(), is_text), prefilling.end());
+    }
+    return rows_last_;
+}
+
+chunk scheduler::next_rows(slot & target, int32_t budget) const {
+    const auto begin = static_cast<int32_t>(target.cached.size());
+    const int32_t left = target.n_alike();
+    const int32_t most = std::clamp(budget, 1, limits_.n_ubatch);
+    const int32_t size = target.next_media()->media->causal() ? std::min(left, most) : left;
+    return {&target, begin, begin + size, size == target.n_pending()};
 }
 
 // The step in which a slot of this list under the set was served last; 0 when there is none.
@@ -165,6 +184,7 @@ std::vector<chunk> scheduler::next(std::vector<slot> & slots) {
             case slot_state::decode: decoding.push_back(&candidate); break;
             case slot_state::prefill: prefilling.push_back(&candidate); break;
             case slot_state::waiting: waiting.push_back(&candidate); break;
+            case slot_state::encoding:
             case slot_state::idle:
             case slot_state::reserved:
             case slot_state::paused: break;
@@ -178,6 +198,15 @@ std::vector<chunk> scheduler::next(std::vector<slot> & slots) {
     const int32_t more = alone ? limits_.n_ubatch : budget_.n_tokens(demand_);
 
     std::vector<chunk> plan;
+    const std::vector<slot *> all_prefilling = prefilling;
+    if (media_turn(!decoding.empty(), prefilling)) {
+        plan.push_back(next_rows(*prefilling.front(), more));
+        load_ = {0, n_tokens_of(plan), demand_.n_cells};
+        count_passed(all_prefilling, plan, load_.n_prompt);
+        count_passed(waiting, plan, load_.n_prompt);
+        note_served(plan);
+        return plan;
+    }
     const std::optional<bool> oldest_decodes = limits_.lora ? keep_one_class(decoding, prefilling) : std::nullopt;
     const bool decode_now =
         oldest_decodes.value_or(!decoding.empty() && !(limits_.alternate && decoded_last_ && !prefilling.empty()));
@@ -192,16 +221,23 @@ std::vector<chunk> scheduler::next(std::vector<slot> & slots) {
         add_prefill(prefilling, std::min(more, limits_.n_ubatch - n_decode) - n_forced, plan);
     }
     load_ = {n_decode, n_tokens_of(plan) - n_decode, demand_.n_cells};
-    count_passed(prefilling, plan, load_.n_prompt - n_forced);
+    count_passed(all_prefilling, plan, load_.n_prompt - n_forced);
     count_passed(waiting, plan, load_.n_prompt - n_forced);
     decoded_last_ = decode_now;
-    if (limits_.lora) {
-        ++n_steps_;
-        for (const chunk & part : plan) {
-            served_[static_cast<size_t>(part.target->id)] = n_steps_;
-        }
-    }
+    note_served(plan);
     return plan;
+}
+
+void scheduler::note_served(const std::vector<chunk> & plan) {
+    if (!limits_.lora) {
+        return;
+    }
+    ++n_steps_;
+    for (const chunk & part : plan) {
+        const auto id = static_cast<size_t>(part.target->id);
+        served_.resize(std::max(served_.size(), id + 1));
+        served_[id] = n_steps_;
+    }
 }
 
 }  // namespace pyllama

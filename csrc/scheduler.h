@@ -6,6 +6,9 @@
 // has less. So a prompt waits for those that came later for about as many tokens as it has itself, and no longer. One
 // that others wait for goes as early as the shortest of them would.
 //
+// Media is decoded from embeddings, which share no step with tokens: while somebody decodes, by turns with the others;
+// as many rows as the budget has, or, where a chunk's rows see each other in both directions, all of them.
+//
 // Slots under different LoRA sets cannot share a step. Each step is of the set that was served longest ago: none waits
 // for more steps than there are sets.
 #pragma once
@@ -56,7 +59,10 @@ class scheduler {
     std::optional<bool> keep_one_class(std::vector<slot *> & decoding, std::vector<slot *> & prefilling);
     void sort_prefilling(std::vector<slot *> & prefilling, std::vector<slot *> & waiting);
     void count_passed(const std::vector<slot *> & slots, const std::vector<chunk> & plan, int32_t n_prompt);
+    void note_served(const std::vector<chunk> & plan);
     void add_decode(const std::vector<slot *> & decoding, int32_t more, std::vector<chunk> & plan);
+    bool media_turn(bool decoding, std::vector<slot *> & prefilling);
+    chunk next_rows(slot & target, int32_t budget) const;
     void add_prefill(const std::vector<slot *> & prefilling, int32_t budget, std::vector<chunk> & plan) const;
 
     // Of the prompt that is, or was last, in a slot.
@@ -72,6 +78,7 @@ class scheduler {
     std::vector<passed> passed_;  // by slot
     uint64_t n_mixed_ = 0;        // steps that had both
     bool decoded_last_ = false;
+    bool rows_last_ = false;        // the last step decoded media
     std::vector<uint64_t> served_;  // with LoRA: by slot, the step that it was last part of
     uint64_t n_steps_ = 0;
     size_t first_decode_ = 0;  // rotates when there are more decoding slots than fit into a step

@@ -71,6 +71,10 @@ const own_flag own_flags[] = {
      "memory of all streams together; when it is used up, those that ended first go, then the oldest bytes of "
      "running ones (default: 268435456)",
      [](server_params & p, double v) { p.max_stream_bytes = static_cast<int64_t>(v); }, 65536},
+    {"--media-urls", "PYLLAMA_MEDIA_URLS",
+     "images that requests name by http: or https: are fetched 0: not at all, 1: from public addresses, 2: from any, "
+     "also within the server's own network (default: 1)",
+     [](server_params & p, double v) { p.media_urls = static_cast<int32_t>(std::min(v, 2.0)); }, 0},
     {"--max-sockets", "PYLLAMA_MAX_SOCKETS", "open WebSockets of one API key (default: 256)",
      [](server_params & p, double v) { p.max_sockets = static_cast<int32_t>(std::min(v, 1e9)); }, 0},
     {"--max-socket-requests", "PYLLAMA_MAX_SOCKET_REQUESTS",

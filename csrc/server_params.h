@@ -28,6 +28,7 @@ struct server_params {
     double stream_retention = 300;                  // seconds that a conversation's stream is kept after its end
     int32_t max_streams = 10'000;                   // conversations whose streams are kept, running ones included
     int64_t max_stream_bytes = 256 * 1024 * 1024;   // ring buffers of all streams together
+    int32_t media_urls = 1;                         // what images may be fetched: 0 none, 1 public ones, 2 any
     int32_t max_sockets = 256;                      // open WebSockets of one API key
     int32_t max_socket_requests = 64;               // requests of one WebSocket at the same time
     int64_t max_socket_message = 4 * 1024 * 1024;   // bytes of one message on it

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "media_token.h"
+
 namespace pyllama {
 
 int32_t common_prefix(const std::vector<llama_token> & a, const std::vector<llama_token> & b) {
@@ -19,6 +21,9 @@ slot_state slot::state() const {
     if (awaited.from != nullptr) {
         return slot_state::waiting;
     }
+    if (const media_span * next = next_media(); next != nullptr && next->media->state() != media_state::ready) {
+        return slot_state::encoding;
+    }
     return prefilling() ? slot_state::prefill : slot_state::decode;
 }
 
@@ -30,11 +35,34 @@ int32_t slot::n_pending() const {
     return static_cast<int32_t>(running->tokens().size() - cached.size());
 }
 
+const media_span * slot::next_media() const {
+    const auto at = static_cast<int32_t>(cached.size());
+    for (const media_span & each : running->media()) {
+        if (each.begin <= at && at < each.end()) {
+            return &each;
+        }
+    }
+    return nullptr;
+}
+
+int32_t slot::n_alike() const {
+    const auto at = static_cast<int32_t>(cached.size());
+    for (const media_span & each : running->media()) {
+        if (at < each.begin) {
+            return each.begin - at;
+        }
+        if (at < each.end()) {
+            return each.end() - at;
+        }
+    }
+    return n_pending();
+}
+
 int32_t slot::usable_prefix(const generation & next) const {
     if (!next.params().cache_prompt || !same_set(lora, next.params().lora)) {
         return 0;
     }
-    return std::min(common_prefix(next.tokens(), cached.list()), n_exact);
+    return without_cut_media(next.tokens(), std::min(common_prefix(next.tokens(), cached.list()), n_exact));
 }
 
 void clear_cache(llama_context * ctx, slot & slot) {
@@ -49,17 +77,26 @@ namespace {
 
 // seq_rm never refuses on sliding-window caches, it leaves the window missing; recurrent states have no past.
 // So what the memory says of the sequence decides, not what seq_rm returned.
-bool prefix_is_whole(llama_context * ctx, llama_seq_id sequence, int32_t n) {
+bool prefix_is_whole(llama_context * ctx, const slot & slot, int32_t n) {
     llama_memory_t memory = llama_get_memory(ctx);
-    if (llama_memory_seq_pos_max(memory, sequence) != n - 1) {
+    const auto & tokens = slot.cached.list();
+    const llama_pos end = n_positions(tokens, static_cast<size_t>(n));
+    // With M-RoPE all rows of an image may be at its first position.
+    auto last = static_cast<size_t>(n) - 1;
+    while (is_media(tokens[last]) && !begins_media(tokens[last])) {
+        --last;
+    }
+    const llama_pos least = n_positions(tokens, last + 1) - 1;
+    const auto is_last = [&](llama_pos position) { return position >= least && position <= std::max(least, end - 1); };
+    if (!is_last(llama_memory_seq_pos_max(memory, slot.sequence))) {
         return false;
     }
-    const llama_pos oldest = llama_memory_seq_pos_min(memory, sequence);
+    const llama_pos oldest = llama_memory_seq_pos_min(memory, slot.sequence);
     if (has_states(ctx)) {
-        return oldest == n - 1;
+        return is_last(oldest);
     }
     const int32_t n_swa = llama_model_n_swa(llama_get_model(ctx));
-    return n_swa > 0 ? oldest <= std::max(0, n - n_swa) : oldest == 0;
+    return n_swa > 0 ? oldest <= std::max(0, end - n_swa) : oldest == 0;
 }
 
 // Whether the sequence can be cut to its first n tokens without a checkpoint.
@@ -69,15 +106,17 @@ bool can_cut(llama_context * ctx, const slot & slot, int32_t n) {
     }
     const llama_pos oldest = llama_memory_seq_pos_min(llama_get_memory(ctx), slot.sequence);
     const int32_t n_swa = llama_model_n_swa(llama_get_model(ctx));
-    return !has_states(ctx) && (n_swa == 0 || oldest <= std::max(0, n - n_swa - 1));
+    const llama_pos end = n_positions(slot.cached.list(), static_cast<size_t>(n));
+    return !has_states(ctx) && (n_swa == 0 || oldest <= std::max(0, end - n_swa - 1));
 }
 
 bool cut(llama_context * ctx, slot & slot, int32_t n) {
     if (static_cast<size_t>(n) < slot.cached.size() &&
-        !llama_memory_seq_rm(llama_get_memory(ctx), slot.sequence, n, -1)) {
+        !llama_memory_seq_rm(llama_get_memory(ctx), slot.sequence,
+                             n_positions(slot.cached.list(), static_cast<size_t>(n)), -1)) {
         return false;
     }
-    if (!prefix_is_whole(ctx, slot.sequence, n)) {
+    if (!prefix_is_whole(ctx, slot, n)) {
         return false;
     }
     slot.cached.keep(static_cast<size_t>(n));
@@ -112,7 +151,7 @@ int32_t keep_prefix(llama_context * ctx, slot & slot, int32_t n) {
 }
 
 bool holds_whole(llama_context * ctx, const slot & slot) {
-    return slot.cached.empty() || prefix_is_whole(ctx, slot.sequence, static_cast<int32_t>(slot.cached.size()));
+    return slot.cached.empty() || prefix_is_whole(ctx, slot, static_cast<int32_t>(slot.cached.size()));
 }
 
 namespace {
@@ -159,7 +198,8 @@ int32_t share_prefix(llama_context * ctx, const slot & from, slot & to, int32_t 
         to.checkpoints = from.checkpoints;
         return keep_prefix(ctx, to, n);
     }
-    llama_memory_seq_cp(llama_get_memory(ctx), from.sequence, to.sequence, 0, n);
+    const llama_pos end = n_positions(from.cached.list(), static_cast<size_t>(n));
+    llama_memory_seq_cp(llama_get_memory(ctx), from.sequence, to.sequence, 0, end);
     to.cached.share(from.cached, static_cast<size_t>(n));
     return take_copy(ctx, from, to) ? n : 0;
 }

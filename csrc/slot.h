@@ -5,6 +5,8 @@
 //     |    \--> waiting --its prefix is there-->/
 //     \--reserve--> reserved --the leader's prompt decoded--> decode
 //
+// A slot whose next tokens are media that is being encoded is in the state `encoding`; else it is like prefill.
+//
 // A slot waits while another one decodes what both prompts begin with; then it takes that prefix and decodes the rest.
 //
 // A leader brings its other choices to the slots that are reserved for it. They get its cache by a copy, which in a
@@ -28,7 +30,7 @@
 
 namespace pyllama {
 
-enum class slot_state { idle, reserved, waiting, prefill, decode, paused };
+enum class slot_state { idle, reserved, waiting, encoding, prefill, decode, paused };
 
 struct slot;
 
@@ -73,6 +75,12 @@ struct slot {
 
     // Tokens of the running generation that are not in the KV cache yet.
     int32_t n_pending() const;
+
+    // The media that comes next, when it is not text; null else.
+    const media_span * next_media() const;
+
+    // How many of those tokens are of one kind: text, or one chunk of media.
+    int32_t n_alike() const;
 
     // How much of the generation's tokens the cache holds as they would be computed for it.
     int32_t usable_prefix(const generation & next) const;

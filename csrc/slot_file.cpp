@@ -8,6 +8,8 @@
 #include "bytes.h"
 #include "foreign_state.h"
 #include "llama.h"
+#include "media_token.h"
+#include "projector.h"
 
 namespace pyllama {
 
@@ -36,8 +38,18 @@ std::vector<uint8_t> checkpoint_part(const std::vector<checkpoint> & checkpoints
     return out.take();
 }
 
+std::vector<uint32_t> media_begins(const llama_tokens & tokens) {
+    std::vector<uint32_t> begins;
+    for (size_t i = 0; i < tokens.size(); ++i) {
+        if (begins_media(tokens[i])) {
+            begins.push_back(static_cast<uint32_t>(i));
+        }
+    }
+    return begins;
+}
+
 // Plain tokens, or, behind a null token, tokens and the places of media.
-llama_tokens unpack_tokens(const std::vector<uint8_t> & file, size_t begin, size_t end) {
+llama_tokens unpack_tokens(const std::vector<uint8_t> & file, size_t begin, size_t end, bool media) {
     byte_reader in(file, begin, end);
     if (end - begin < sizeof(llama_token) || in.get<llama_token>() != LLAMA_TOKEN_NULL) {
         return byte_reader(file, begin, end).list<llama_token>((end - begin) / sizeof(llama_token));
@@ -46,8 +58,13 @@ llama_tokens unpack_tokens(const std::vector<uint8_t> & file, size_t begin, size
         refuse_file("its tokens are packed in a way that is not known here");
     }
     llama_tokens tokens = in.list<llama_token>(in.get<uint32_t>());
-    if (in.get<uint32_t>() != 0) {
-        refuse_file("it holds images or audio, and this model reads text only");
+    const auto n_media = in.get<uint32_t>();
+    if (n_media != 0 && !media) {
+        refuse_file("Cannot restore media tokens without an mmproj");
+    }
+    const std::vector<uint32_t> begins = in.list<uint32_t>(n_media);
+    if (begins != media_begins(tokens)) {
+        refuse_file("it holds media in a way that is not known here");
     }
     return tokens;
 }
@@ -177,20 +194,20 @@ slot_file_contents parse(const std::vector<uint8_t> & file, const slot_file_limi
     in.skip(uint64_t{n_words} * sizeof(llama_token));
     slot_file_contents contents;
     contents.state_begin = in.at();
-    contents.tokens = unpack_tokens(file, packed, contents.state_begin);
+    contents.tokens = unpack_tokens(file, packed, contents.state_begin, limits.media);
     if (contents.tokens.size() > static_cast<size_t>(limits.n_ctx)) {
         refuse_file("it holds " + std::to_string(contents.tokens.size()) + " tokens, and a slot has room for " +
                     std::to_string(limits.n_ctx));
     }
     for (const llama_token token : contents.tokens) {
-        if (token < 0 || token >= limits.n_vocab) {
+        if ((token < 0 && !(limits.media && is_media(token))) || token >= limits.n_vocab) {
             refuse_file("it holds tokens that the vocabulary does not have");
         }
     }
     proof found;
     if (find_proof(file, contents.state_begin, found)) {
         check_proof(file, limits, found, contents);
-    } else if (limits.plain_attention) {
+    } else if (limits.plain_attention && !has_media(contents.tokens)) {
         const size_t end =
             check_foreign_state(file, contents.state_begin, static_cast<int32_t>(contents.tokens.size()));
         contents.state_size = end - contents.state_begin;
@@ -240,6 +257,10 @@ uint64_t state_identity(const model & source) {
                              static_cast<float>(params.control_vector_layer_start),
                              static_cast<float>(params.control_vector_layer_end)};
     sum.add(numbers, sizeof(numbers));
+    if (source.media()) {
+        const uint64_t media = source.media()->identity();
+        sum.add(&media, sizeof(media));
+    }
     return sum.value();
 }
 
@@ -248,12 +269,15 @@ slot_file_parts pack_slot_file(const saved_sequence & saved, uint64_t identity) 
     head.put(uint32_t{LLAMA_STATE_SEQ_MAGIC});
     head.put(uint32_t{LLAMA_STATE_SEQ_VERSION});
     const auto n_tokens = static_cast<uint32_t>(saved.tokens.size());
-    head.put(n_tokens + 4);
+    const std::vector<uint32_t> begins = media_begins(saved.tokens);
+    const auto n_media = static_cast<uint32_t>(begins.size());
+    head.put(n_tokens + 4 + n_media);
     head.put(llama_token{LLAMA_TOKEN_NULL});
     head.put(packed_version);
     head.put(n_tokens);
     head.put_bytes(saved.tokens.data(), saved.tokens.size() * sizeof(llama_token));
-    head.put(uint32_t{0});  // media
+    head.put(n_media);
+    head.put_bytes(begins.data(), begins.size() * sizeof(uint32_t));
     byte_writer tail;
     put_proof(saved, identity, tail);
     if (!saved.checkpoints.empty()) {

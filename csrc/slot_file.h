@@ -4,6 +4,9 @@
 //   ours: what proves that the rest is whole and fits this model |
 //   "SCKP" | version 1 | n, u32 each | n checkpoints
 //
+// Tokens that stand for media (media_token.h) are among the words as they are, and behind the tokens is where each
+// chunk begins; a llama-server finds no chunk there that it knows, and refuses the file.
+//
 // llama.cpp trusts what it restores. So a state reaches it only with our proof in front of the checkpoints, or, from a
 // llama-server, when every cell of it was looked at. It finds damage; it is no protection against forgery.
 // Pure, any thread.
@@ -50,6 +53,7 @@ struct slot_file_limits {
     size_t n_adapters = 0;
     size_t n_checkpoints = 0;      // most that are kept
     bool plain_attention = false;  // entries for every token, in one cache, without extensions
+    bool media = false;            // the model reads images
 };
 
 // Throws error(invalid_request) that says what is wrong with the file.

@@ -11,6 +11,7 @@ const char * state_name(slot_state state) {
         case slot_state::idle: return "idle";
         case slot_state::reserved: return "reserved";
         case slot_state::waiting: return "waiting";
+        case slot_state::encoding: return "encoding";
         case slot_state::prefill: return "prefill";
         case slot_state::paused: return "paused";
         case slot_state::decode: break;

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "logit_row.h"
+#include "media_token.h"
 #include "sampler_chain.h"
 
 namespace pyllama {
@@ -57,6 +58,9 @@ slot_sampler::slot_sampler(const llama_vocab * vocab, const generation_params & 
 }
 
 void slot_sampler::tell_chain(llama_token token) {
+    if (is_media(token)) {
+        return;
+    }
     llama_sampler_accept(chain_.get(), token);
     selector_.accept(token);
 }

@@ -58,9 +58,7 @@ std::string answer_detokenize(const model & model, const common_json & body) {
 }
 
 std::string answer_count(const model & model, std::string_view body, dialect dialect) {
-    const char * field = dialect == dialect::responses ? "input" : "messages";
-    const llama_tokens tokens = tokenize(model.vocab(), render_chat(model, body, dialect), true, true, field);
-    return "{\"input_tokens\":" + std::to_string(tokens.size()) +
+    return "{\"input_tokens\":" + std::to_string(count_chat_tokens(model, body, dialect)) +
            (dialect == dialect::anthropic ? "}" : ",\"object\":\"response.input_tokens\"}");
 }
 

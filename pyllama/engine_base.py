@@ -76,13 +76,17 @@ class EngineBase:
 
         self._params = _llama.ServerParams(argv)
         known = self._params.as_dict()
-        if known["hf_repo"] or known["model_url"]:
-            from pyllama.hub import fetch_model
+        remote = bool(known["hf_repo"] or known["model_url"])
+        if remote or known["mmproj_url"]:
+            from pyllama.hub import fetch_model, fetch_projector
 
             path = fetch_model(known)
-            assert path is not None
-            self._params.set_model_path(path)
-        elif not known["model_path"] and not known["model_source"]:
+            if path is not None:
+                self._params.set_model_path(path)
+            projector = fetch_projector(known, path)
+            if projector is not None:
+                self._params.set_projector_path(projector)
+        if not remote and not known["model_path"] and not known["model_source"]:
             from pyllama.models import demo_model_path
 
             self._params.set_model_path(demo_model_path())

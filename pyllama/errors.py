@@ -2,7 +2,8 @@
 
 PyllamaError
 ├── InvalidRequestError (ValueError)      a value the caller gave; .param names the field
-│   └── ContextLengthError                .n_prompt_tokens, .n_ctx
+│   ├── ContextLengthError                .n_prompt_tokens, .n_ctx
+│   └── MediaUrlError                     an image is given by a URL, which is not fetched here
 ├── NotFoundError (LookupError)
 ├── UnsupportedError                      known, but not served by this build or model
 ├── EngineUnavailableError                loading, or shutting down
@@ -26,6 +27,7 @@ __all__ = [
     "EngineError",
     "EngineUnavailableError",
     "InvalidRequestError",
+    "MediaUrlError",
     "ModelLoadError",
     "NotFoundError",
     "PyllamaError",
@@ -58,6 +60,10 @@ class ContextLengthError(InvalidRequestError):
         super().__init__(message, param=param)
         self.n_prompt_tokens = n_prompt_tokens
         self.n_ctx = n_ctx
+
+
+class MediaUrlError(InvalidRequestError):
+    """An image is given by a URL. The server fetches it; in process, give a ``data:`` URI."""
 
 
 class NotFoundError(PyllamaError, LookupError):

@@ -8,6 +8,7 @@ cdef extern from "errors.h" namespace "pyllama" nogil:
     cdef enum class error_kind:
         invalid_request
         context_exceeded
+        media_url
         not_found
         unsupported
         busy

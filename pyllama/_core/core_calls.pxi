@@ -23,6 +23,7 @@ cdef extern from "params_json.h" namespace "pyllama" nogil:
     string c_hub_json "pyllama::hub_json"() except +raise_captured
     string c_flags_json "pyllama::flags_json"() except +raise_captured
     void c_set_model_path "pyllama::set_model_path"(c_server_params & params, const string & path)
+    void c_set_projector_path "pyllama::set_projector_path"(c_server_params & params, const string & path)
 
 cdef extern from "waker.h" namespace "pyllama" nogil:
     cdef cppclass c_waker "pyllama::waker":

@@ -21,6 +21,8 @@ cdef int raise_captured() except -1:
         )
     if captured.kind == error_kind.invalid_request:
         raise _errors.InvalidRequestError(message, param=_text(captured.param) or None)
+    if captured.kind == error_kind.media_url:
+        raise _errors.MediaUrlError(message, param=_text(captured.param) or None)
     if captured.kind == error_kind.not_found:
         raise _errors.NotFoundError(message)
     if captured.kind == error_kind.unsupported:

@@ -36,6 +36,10 @@ cdef class ServerParams:
         """Use the model at ``path``, for when no --model was given."""
         c_set_model_path(self.params, _os.fsencode(path))
 
+    def set_projector_path(self, path) -> None:
+        """Use the multimodal projector at ``path``, as --mmproj does."""
+        c_set_projector_path(self.params, _os.fsencode(path))
+
     def as_dict(self) -> dict:
         """Return the values that the server needs; sizes in bytes, times in seconds."""
         return _json.loads(c_params_json(self.params))

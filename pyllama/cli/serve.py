@@ -39,7 +39,7 @@ def run(args: list[str]) -> int:
 
 def _serve(args: list[str]) -> int:
     from pyllama._core import _llama
-    from pyllama.hub.fetch import fetch_model
+    from pyllama.hub.fetch import fetch_model, fetch_projector
     from pyllama.models import demo_model_path
     from pyllama.server.flags import check_tools, given_flags, inert_warning, without_log_file
     from pyllama.server.modelfile import check_model_file
@@ -72,6 +72,9 @@ def _serve(args: list[str]) -> int:
     elif demo:
         params.set_model_path(demo_model_path())
         flags = params.as_dict()
+    projector = fetch_projector(flags, remote)
+    if projector is not None:
+        params.set_projector_path(projector)
     settings, override = apply_environment(Settings.from_flags(flags), os.environ)
     if override:
         complain(override, logging.WARNING)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pyllama.hub.cache import HubCache
 from pyllama.hub.client import HubClient, HubError
-from pyllama.hub.fetch import fetch_model
+from pyllama.hub.fetch import fetch_model, fetch_projector
 from pyllama.hub.resolve import resolve_model
 
-__all__ = ["HubCache", "HubClient", "HubError", "fetch_model", "resolve_model"]
+__all__ = ["HubCache", "HubClient", "HubError", "fetch_model", "fetch_projector", "resolve_model"]

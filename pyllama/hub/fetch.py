@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Progress", "fetch_model"]
+__all__ = ["Progress", "fetch_model", "fetch_projector"]
 
 # Seconds between two lines where nobody watches, as in a service's log.
 _LINE_EVERY = 10.0
@@ -22,19 +23,39 @@ def fetch_model(flags: Mapping[str, Any]) -> Path | None:
     """
     if not flags["hf_repo"] and not flags["model_url"]:
         return None
-    from pyllama._core import _llama
     from pyllama.hub.resolve import resolve_model
+
+    with _places() as places:
+        return resolve_model(dict(flags), **places)
+
+
+def fetch_projector(flags: Mapping[str, Any], model: Path | None) -> Path | None:
+    """Download the projector that the flags name, or that belongs to the model that fetch_model() returned.
+
+    Raises:
+        HubError: It cannot be downloaded.
+    """
+    if not flags["hf_repo"] and not flags["mmproj_url"]:
+        return None
+    from pyllama.hub.projector import resolve_projector
+
+    with _places() as places:
+        return resolve_projector(dict(flags), model, **places)
+
+
+@contextmanager
+def _places() -> Iterator[dict[str, Any]]:
+    from pyllama._core import _llama
 
     places = _llama.hub_places()
     progress = Progress()
     try:
-        return resolve_model(
-            dict(flags),
-            endpoint=places["endpoint"],
-            hub_cache=Path(places["hub_cache"]),
-            file_cache=Path(places["file_cache"]),
-            progress=progress,
-        )
+        yield {
+            "endpoint": places["endpoint"],
+            "hub_cache": Path(places["hub_cache"]),
+            "file_cache": Path(places["file_cache"]),
+            "progress": progress,
+        }
     finally:
         progress.end()
 

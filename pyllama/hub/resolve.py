@@ -11,7 +11,7 @@ from typing import Any
 from pyllama.hub.cache import HubCache
 from pyllama.hub.client import HubClient, HubError, join_names
 
-__all__ = ["choose_file", "resolve_model", "split_files"]
+__all__ = ["choose_file", "download_url", "fetch_entry", "resolve_model", "split_files"]
 
 _REPO = re.compile(r"[A-Za-z0-9_]+(?:[.-][A-Za-z0-9_]+)*/[A-Za-z0-9_]+(?:[.-][A-Za-z0-9_]+)*")
 _SPLIT = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf", re.IGNORECASE)
@@ -85,7 +85,9 @@ def _from_repository(flags: dict[str, Any], client: HubClient, root: Path) -> Pa
     chosen = _chosen(repo, tag, flags["hf_file"], files)
     try:
         cache.note_commit(commit)
-        places = [_fetch(client, cache, repo, commit, files[path]) for path in split_files(files, chosen)]
+        places = [
+            fetch_entry(client, cache, repo, commit, files[path]) for path in split_files(files, chosen)
+        ]
     except ValueError as error:
         raise HubError(f"the repository {repo} cannot be used: {error}") from None
     return places[0]
@@ -108,7 +110,13 @@ def _chosen(repo: str, tag: str, file: str, paths: Iterable[str]) -> str:
     return chosen
 
 
-def _fetch(client: HubClient, cache: HubCache, repo: str, commit: str, entry: dict[str, Any]) -> Path:
+def fetch_entry(client: HubClient, cache: HubCache, repo: str, commit: str, entry: dict[str, Any]) -> Path:
+    """Return where a file of a repository is, downloaded unless it is there.
+
+    Raises:
+        HubError: It cannot be downloaded.
+        ValueError: Its path leads out of the cache.
+    """
     path = str(entry["path"])
     place = cache.place(commit, path)
     if place.exists():
@@ -140,6 +148,19 @@ def _from_url(flags: dict[str, Any], client: HubClient, folder: Path) -> Path:
         target = first.with_name(first.name.replace(name, part)) if len(names) > 1 else first
         _refresh(client, url.replace(name, part), target, offline=flags["offline"])
     return first.with_name(names[0]) if len(names) > 1 else first
+
+
+def download_url(client: HubClient, url: str, folder: Path, *, offline: bool) -> Path:
+    """Return the file of a URL, downloaded into the folder unless it is there as the URL has it.
+
+    Raises:
+        HubError: It cannot be downloaded, or has no name.
+    """
+    name = Path(urllib.parse.unquote(urllib.parse.urlsplit(url).path)).name
+    if not name:
+        raise HubError(f"{url} names no file")
+    _refresh(client, url, folder / name, offline=offline)
+    return folder / name
 
 
 def _refresh(client: HubClient, url: str, target: Path, *, offline: bool) -> None:

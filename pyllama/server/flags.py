@@ -60,6 +60,8 @@ ACTING = frozenset(
     --control-vector --control-vector-scaled --control-vector-layer-range
     --context-shift --keep --cache-reuse --cache-ram --cache-idle-slots
     --ctx-checkpoints --checkpoint-min-step --slot-save-path --sleep-idle-seconds
+    --mmproj --mmproj-url --mmproj-auto --mmproj-offload --mmproj-device
+    --image-min-tokens --image-max-tokens --media-path
     """.split()
 )
 
@@ -81,20 +83,8 @@ INERT: Mapping[str, tuple[str, ...]] = {
         --lookup-cache-dynamic --spec-default --fim-qwen-7b-spec --fim-qwen-14b-spec
         """.split()
     ),
-    "images, audio and video are not there yet": (
-        "--mmproj",
-        "--mmproj-url",
-        "--mmproj-auto",
-        "--mmproj-offload",
-        "--mmproj-device",
-        "--image-min-tokens",
-        "--image-max-tokens",
-        "--mtmd-batch-max-tokens",
-        "--video-fps",
-        "--video-timestamp-interval",
-        "--video-ffmpeg-dir",
-        "--media-path",
-    ),
+    "video is not there yet": ("--video-fps", "--video-timestamp-interval", "--video-ffmpeg-dir"),
+    "images are encoded one at a time": ("--mtmd-batch-max-tokens",),
     "one server serves one model: the router is not there yet": (
         "--models-dir",
         "--models-preset",

@@ -38,6 +38,7 @@ class Settings:
     stream_retention: float = 300.0
     max_streams: int = 10_000
     max_body_bytes: int = 32 * 1024 * 1024
+    media_urls: int = 1  # what images are fetched: 0 none, 1 public ones, 2 any
     max_sockets: int = 256  # of one API key
     max_socket_requests: int = 64
     max_socket_message: int = 4 * 1024 * 1024

@@ -6,15 +6,16 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakValueDictionary
 
 import anyio
 
-from pyllama.errors import EngineUnavailableError
+from pyllama.errors import EngineUnavailableError, MediaUrlError
 from pyllama.loop import LoopNotifier, StreamReader
 from pyllama.server.auth import Priorities
 from pyllama.server.conversation import check_id
+from pyllama.server.media import MOST_URLS, MediaFetcher
 from pyllama.server.pool import CallPool
 from pyllama.server.session import Session
 from pyllama.server.sessions import Sessions
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from pyllama.server.settings import Settings
 
 __all__ = ["ServerState"]
+
+_Result = TypeVar("_Result")
 
 
 class ServerState:
@@ -36,6 +39,7 @@ class ServerState:
         self._engine: _llama.Engine | None = None
         self._notifier: LoopNotifier | None = None
         self._calls = CallPool(settings.prepare_threads)
+        self._media = MediaFetcher(settings.media_urls)
         self._n_running = 0
         self._idle = asyncio.Event()
         self._sessions: Sessions | None = None
@@ -119,11 +123,11 @@ class ServerState:
 
     async def prepare_chat(self, body: bytes, dialect: str = "openai") -> _llama.Prepared:
         """Turn the JSON of a chat request into a prepared one, on a worker thread."""
-        return await self._calls.run(self.engine.prepare_chat, body, dialect)
+        return await self._with_media(self.engine.prepare_chat, body, dialect)
 
     async def prepare_completion(self, body: bytes, dialect: str) -> _llama.Prepared:
         """Turn the JSON of a raw completion into a prepared request, on a worker thread."""
-        return await self._calls.run(self.engine.prepare_completion, body, dialect)
+        return await self._with_media(self.engine.prepare_completion, body, dialect)
 
     async def prepare_infill(self, body: bytes) -> _llama.Prepared:
         """Turn the JSON of a fill-in-the-middle request into a prepared one, on a worker thread."""
@@ -131,7 +135,7 @@ class ServerState:
 
     async def prepare_embeddings(self, body: bytes, dialect: str) -> _llama.Prepared:
         """Turn the JSON of a request for embeddings into a prepared one, on a worker thread."""
-        return await self._calls.run(self.engine.prepare_embeddings, body, dialect)
+        return await self._with_media(self.engine.prepare_embeddings, body, dialect)
 
     async def prepare_rerank(self, body: bytes) -> _llama.Prepared:
         """Turn the JSON of a rerank request into a prepared one, on a worker thread."""
@@ -143,7 +147,19 @@ class ServerState:
 
     async def answer_text(self, kind: str, body: bytes) -> bytes:
         """Answer a request that needs no slot, on a worker thread."""
-        return await self._calls.run(self.engine.answer_text, kind, body)
+        call = self.engine.answer_text
+        return await self._with_media(lambda body: call(kind, body), body)
+
+    async def _with_media(self, call: Callable[..., _Result], body: bytes, *rest: str) -> _Result:
+        """Call on a worker thread, and again with an image in the body while it names one by its URL."""
+        for _ in range(MOST_URLS):
+            try:
+                return await self._calls.run(call, body, *rest)
+            except MediaUrlError as error:
+                if not self._media.enabled or error.param is None:
+                    raise
+                body = await self._media.fill_in(body, error.param)
+        return await self._calls.run(call, body, *rest)
 
     def metrics(self) -> dict[str, float]:
         """Return the engine's counters and the sessions', by name."""
