@@ -20,6 +20,7 @@ from pyllama.loadtest import Figures, percentile
 
 RAW = "llama-bench"
 _POINTS = 200  # of a distribution that is kept
+_NOTHING = Memory(math.nan, math.nan, math.nan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +40,9 @@ class Measurement:
     group: str
     unified: bool
     threads: int
-    ready_s: float
-    loaded: Memory
-    served: Memory
+    ready_s: float = math.nan
+    loaded: Memory = _NOTHING
+    served: Memory = _NOTHING
     scenarios: dict[str, Figures] = field(default_factory=dict)
     values: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     command: list[str] = field(default_factory=list)
@@ -110,15 +111,11 @@ def measure_raw(bench: Path, group: Group, raw: Raw, settings: Settings) -> Meas
     if done.returncode != 0:
         raise ServerError(f"{RAW} failed:\n{done.stderr[-2000:]}")
     step_ms = 1e3 / json.loads(done.stdout)[0]["avg_ts"]
-    nothing = Memory(math.nan, math.nan, math.nan)
     return Measurement(
         server=RAW,
         group=group.name,
         unified=settings.unified,
         threads=settings.threads,
-        ready_s=math.nan,
-        loaded=nothing,
-        served=nothing,
         scenarios={"raw": {"step_ms": step_ms}},
         command=command,
     )

@@ -9,7 +9,6 @@ from __future__ import annotations
 import selectors
 import time
 from collections.abc import Callable
-from types import TracebackType
 from typing import Self
 
 from pyllama.loadtest.exchange import Exchange, Failure, Limits, Link
@@ -44,12 +43,7 @@ class Crowd:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         for exchange in list(self._links):
             self.drop(exchange)
         self._selector.close()

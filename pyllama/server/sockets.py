@@ -12,6 +12,9 @@ from pyllama.server.settings import Settings
 __all__ = ["BindError", "bind_all", "describe"]
 
 
+_MAX_PORT = 65_535
+
+
 class BindError(OSError):
     """An address cannot be bound; the message says which and why."""
 
@@ -23,6 +26,8 @@ def bind_all(settings: Settings) -> list[socket.socket]:
         BindError: Nothing is left bound.
     """
     tcp = [host for host in settings.host if not host.endswith(".sock")]
+    if not 0 <= settings.port <= _MAX_PORT:  # the resolver would take it modulo 65,536
+        raise BindError(f"--port {settings.port}: a port is a number from 0 to {_MAX_PORT}")
     if settings.port == 0 and len(tcp) > 1:
         raise BindError("--port 0 is not supported with multiple TCP addresses")
     bound: list[socket.socket] = []

@@ -234,6 +234,15 @@ def test_loading_answers_503_and_a_signal_ends_it(start: Callable[..., Process])
     assert server.end() == (0, "")
 
 
+@pytest.mark.parametrize("port", [-1, 65_536, 99_999])
+def test_a_port_that_is_none(port: int) -> None:
+    from pyllama.server.settings import Settings
+    from pyllama.server.sockets import BindError, bind_all
+
+    with pytest.raises(BindError, match=f"--port {port}: a port is a number from 0 to 65535"):
+        bind_all(Settings(port=port))
+
+
 def test_busy_port_is_one_line() -> None:
     from pyllama.server.settings import Settings
     from pyllama.server.sockets import BindError, bind_all
