@@ -14,7 +14,7 @@ PYTHON_CODE := $(wildcard pyllama tests bench examples docs packaging) vendor/ll
 CXX_CODE = $(shell find csrc tests/csrc -name '*.h' -o -name '*.cpp' 2>/dev/null)
 CYTHON_CODE = $(shell find pyllama -name '*.pyx' -o -name '*.pxd' -o -name '*.pxi')
 
-.PHONY: help serve build develop test test-csrc test-python test-types conformance docs fuzz fuzz-http fuzz-asan fuzz-http-asan lint format bench bench-binding bench-steering bench-replay clean
+.PHONY: help serve build develop test test-csrc test-python test-types conformance docs fuzz fuzz-http fuzz-asan fuzz-http-asan soak-asan soak-tsan lint format bench bench-binding bench-steering bench-replay clean
 .DELETE_ON_ERROR:
 
 help:
@@ -25,6 +25,7 @@ help:
 	@echo 'make develop  the same, editable: Python files are used from here'
 	@echo 'make fuzz     random calls of the low-level API (FUZZ_EXAMPLES=$(FUZZ_EXAMPLES)); make fuzz-asan under AddressSanitizer'
 	@echo 'make fuzz-http  random requests of every endpoint (HTTP_EXAMPLES=$(HTTP_EXAMPLES) each); make fuzz-http-asan likewise'
+	@echo 'make soak-asan  the engine under random load and AddressSanitizer, SOAK_SECONDS=$(SOAK_SECONDS) long; make soak-tsan likewise'
 	@echo 'make lint     ruff, mypy, cython-lint, clang-format;  make format applies what can be applied'
 	@echo 'make docs     write what is generated in docs/'
 	@echo 'make bench    compare with llama-server, built from the same tree; a page in bench/report (BENCH_ARGS=--help for more)'
@@ -138,6 +139,15 @@ fuzz-asan: $(ASAN)/.built
 fuzz-http-asan: $(ASAN)/.built
 	$(UNDER_ASAN) PYLLAMA_HTTP_EXAMPLES=$(HTTP_EXAMPLES) $(BIN)/pytest -p no:cacheprovider --timeout 7200 \
 	  tests/robustness/test_openapi.py tests/robustness/test_random_bodies.py
+
+# The engine under random load, llama.cpp's own logic instrumented as well.
+SOAK_SECONDS ?= 600
+SOAK_SEED ?= 1
+
+soak-asan soak-tsan: soak-%: $(VENV)/.tools
+	PATH="$(CURDIR)/$(BIN):$$PATH" && cmake --preset $* && cmake --build --preset $* --target test_random_load
+	ASAN_OPTIONS=detect_leaks=1 TSAN_OPTIONS=halt_on_error=1 PYLLAMA_LOAD_SECONDS=$(SOAK_SECONDS) PYLLAMA_LOAD_SEED=$(SOAK_SEED) \
+	  build/$*/tests/csrc/test_random_load
 
 lint: build
 	$(BIN)/ruff check $(PYTHON_CODE)

@@ -1,6 +1,5 @@
 // Slots in files: they come back as they were, names lead nowhere else, and no file of any kind harms the server.
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -13,32 +12,13 @@
 #include "engine_fixture.h"
 #include "slot_directory.h"
 #include "slot_file.h"
+#include "temporary_directory.h"
 
 using namespace pyllama;
 using namespace pyllama_test;
 namespace fs = std::filesystem;
 
 namespace {
-
-class temporary_directory {
-  public:
-    temporary_directory() : path_(fs::temp_directory_path() / ("pyllama-slots-" + std::to_string(getpid()))) {
-        fs::remove_all(path_);
-        fs::create_directory(path_);
-    }
-    ~temporary_directory() { fs::remove_all(path_); }
-    temporary_directory(const temporary_directory &) = delete;
-    temporary_directory & operator=(const temporary_directory &) = delete;
-
-    std::string text() const { return path_.string() + "/"; }
-    fs::path operator/(const std::string & name) const { return path_ / name; }
-    size_t n_files() const {
-        return static_cast<size_t>(std::distance(fs::directory_iterator(path_), fs::directory_iterator()));
-    }
-
-  private:
-    fs::path path_;
-};
 
 std::vector<uint8_t> read_bytes(const fs::path & path) {
     std::ifstream file(path, std::ios::binary);
