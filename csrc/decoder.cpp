@@ -115,6 +115,15 @@ bool decoder::add(llama_seq_id sequence, llama_token token, llama_pos position, 
     return true;
 }
 
+void decoder::settle(llama_seq_id sequence) {
+    put_out(false);
+    llama_batch_ext_clear(batch_.get());
+    if (add(sequence, 0, 0, true)) {
+        process();
+    }
+    llama_memory_seq_rm(llama_get_memory(context_.get()), sequence, -1, -1);
+}
+
 decode_status decoder::process() {
     last_code_ = llama_process(context_.get(), LLAMA_PROCESS_TYPE_DECODE, batch_.get());
     if (last_code_ == 1) {

@@ -51,6 +51,10 @@ class decoder {
     virtual decode_status decode(const std::vector<chunk> & plan);
     const float * row(size_t chunk_index) const { return rows_[chunk_index]; }
 
+    // Makes the copies between streams that llama.cpp leaves to the next decode, by one of a single token. `sequence`
+    // must be empty, and is empty again afterwards.
+    void settle(llama_seq_id sequence);
+
     // Sets the LoRA adapters of the steps that follow.
     void use(const lora_set & set);
 

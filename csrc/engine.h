@@ -174,6 +174,7 @@ class engine {
     void recall(slot & target, const generation & next);
     void put_away(slot & target);
     bool fits(const saved_sequence & saved, const slot & target) const;
+    bool load(const saved_sequence & saved, slot & target);
     void put_idle_away();
     void note_checkpoint(slot & target);
     void shift_full_contexts();
@@ -330,6 +331,7 @@ class engine {
     std::deque<std::unique_ptr<embedding_task>> embeddings_;
     bool embedded_last_ = false;              // the step before this one made embeddings
     bool resting_ = false;                    // the last step found nothing that could be decoded
+    bool copies_wait_ = false;                // between streams, for the next decode
     uint64_t clock_ = 0;                      // counts assignments and releases
     std::unique_ptr<media_encoder> encoder_;  // null for models that read text only
     bool room_changed_ = true;                // a generation ended since one was parked: parked ones may try again

@@ -33,7 +33,18 @@ void engine::recall(slot & target, const generation & next) {
     }
     log_text(log_level::debug,
              "updating prompt cache: a slot takes " + std::to_string(found->tokens.size()) + " tokens from it");
-    target.taken.from_host = load_sequence(decoder_->context(), *found, target);
+    target.taken.from_host = load(*found, target);
+}
+
+// A copy between streams that is made behind it would overwrite what is loaded, or take it for what was to be copied;
+// whether the sequences of the copy are still in use does not matter to llama.cpp.
+bool engine::load(const saved_sequence & saved, slot & target) {
+    if (copies_wait_) {
+        clear_cache(decoder_->context(), target);
+        decoder_->settle(target.sequence);
+        copies_wait_ = false;
+    }
+    return load_sequence(decoder_->context(), saved, target);
 }
 
 // Whether the unified cache has cells for a saved sequence in place of what the slot holds.

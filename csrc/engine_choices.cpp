@@ -81,6 +81,7 @@ void engine::fork(slot & leader, const float * row, std::vector<ready_slot> & re
             continue;
         }
         each.unsettled = !decoder_->unified();
+        copies_wait_ = copies_wait_ || each.unsettled;
         each.running->start_from(*leader.running, renderer_);
         if (each.running->tokens() == leader.running->tokens()) {
             take_row(each, row, ready);

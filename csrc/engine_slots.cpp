@@ -107,9 +107,9 @@ void engine::restore(slot & target, std::vector<uint8_t> & file, slot_file_conte
     std::copy_n(empty.state.begin(), state_head, begin);
     saved.state.assign(begin, begin + static_cast<std::ptrdiff_t>(state_head + contents.state_size));
     saved.checkpoints = std::move(contents.checkpoints);
-    bool loaded = load_sequence(decoder_->context(), saved, target);
+    bool loaded = load(saved, target);
     while (!loaded && decoder_->unified() && evict_idle()) {
-        loaded = load_sequence(decoder_->context(), saved, target);
+        loaded = load(saved, target);
     }
     contents.tokens = std::move(saved.tokens);
     if (!loaded) {

@@ -54,6 +54,7 @@ void engine::account(const std::vector<chunk> & plan, generation::clock::duratio
     for (slot & each : slots_) {
         each.unsettled = false;
     }
+    copies_wait_ = false;
     for (const chunk & part : plan) {
         slot & target = *part.target;
         const auto & tokens = target.running->tokens();

@@ -36,6 +36,28 @@ TEST(a_prompt_that_lost_its_slot_is_not_computed_again) {
     }
 }
 
+// Separate streams are copied by the next decode, also when nobody has a use for the copy any more.
+TEST(a_copy_that_comes_late_overwrites_nothing_that_came_back) {
+    engine target(demo_model(), caching(2, 2048, false, -1));
+    const auto in_slot = [](const std::vector<llama_token> & tokens, int n, int id_slot) {
+        auto made = request(tokens, n);
+        made.params.id_slot = id_slot;
+        return made;
+    };
+    const auto tokens = prompt(1, 150);
+    const std::string text = plain_loop(tokens, 20, 1024);
+    for (const int id_slot : {0, 1}) {
+        CHECK_EQ(answer(target.submit(in_slot(tokens, 20, id_slot))), text);
+        // Both slots' choices end with their first token, before another decode; the request behind them waits for
+        // that.
+        const auto copied = target.submit(request(prompt(2 + static_cast<uint32_t>(id_slot), 800), 1, 2));
+        const auto waiting = target.submit(in_slot(tokens, 20, id_slot));
+        answers(copied, 2);
+        CHECK_EQ(answer(waiting), text);
+        CHECK(target.slots()[static_cast<size_t>(id_slot)].taken.from_host);
+    }
+}
+
 TEST(without_memory_it_is_computed_again) {
     engine target(demo_model(), caching(1, 1024, true, 0));
     for (int round = 0; round < 2; ++round) {
