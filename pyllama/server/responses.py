@@ -95,7 +95,7 @@ class _Delivery:
         self._reader = reader
         self._dialect = reader.stream.dialect
         self._headers_sent = False
-        self._left: bytes | PyllamaError | None = None
+        self._left: bytes | Exception | None = None
         self._chunks = ChunkWriter(exchange.scope.get("http_version", ""))
         self._scope = anyio.CancelScope()
         self._queue: _QueueComments | None = None
@@ -123,13 +123,14 @@ class _Delivery:
             while not self._exchange.gone:
                 left, self._left = self._left, None
                 try:
-                    if isinstance(left, PyllamaError):
+                    if isinstance(left, Exception):
                         raise left
                     data = self._reader.read() if left is None else left
                 except PyllamaError as exc:
                     if not self._headers_sent:
                         raise
-                    data = describe_exception(exc).event(self._dialect)
+                    await self._send(describe_exception(exc).event(self._dialect), more=False)
+                    return
                 if self._reader.finished and not data:
                     await self._end_without_data()
                     return
@@ -166,7 +167,7 @@ class _Delivery:
             return False
         try:
             self._left = data = self._reader.read()
-        except PyllamaError as exc:
+        except Exception as exc:  # whatever it is, it is not for whoever wakes
             self._left = exc
             return False
         if not data or self._reader.finished:

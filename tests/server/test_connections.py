@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from fake_transport import Socket
 from hypercorn.asyncio import serve
 from hypercorn.config import Config, Sockets
 from starlette.types import Receive, Scope, Send
@@ -24,36 +25,6 @@ from pyllama.server.transport import CoalescingTransport
 HEAD = b"HTTP/1.1 200 "
 REQUEST = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-class Socket(asyncio.Transport):
-    """A transport that takes so many bytes, and keeps the writes apart."""
-
-    def __init__(self, room: int = 1 << 30) -> None:
-        super().__init__()
-        self.writes: list[bytes] = []
-        self.ends: list[str] = []
-        self._room = room
-        self._waiting = 0
-
-    def write(self, data: Any) -> None:
-        self.writes.append(bytes(data))
-        self._waiting = max(0, sum(map(len, self.writes)) - self._room)
-
-    def get_write_buffer_size(self) -> int:
-        return self._waiting
-
-    def is_closing(self) -> bool:
-        return bool(self.ends)
-
-    def close(self) -> None:
-        self.ends.append("close")
-
-    def abort(self) -> None:
-        self.ends.append("abort")
-
-    def write_eof(self) -> None:
-        self.ends.append("eof")
 
 
 def on_a_loop(test: Callable[[], Awaitable[None]]) -> None:
