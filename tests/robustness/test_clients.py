@@ -45,8 +45,9 @@ def test_more_connections_than_descriptors() -> None:
         clients = [server.connect() for _ in range(300)]
         refused = [client for client in clients if not stays_open(client)]
         assert len(clients) - len(refused) > 50
-        assert server.said().count("\n") < 10  # it says so, and not once for each
-        assert "new ones are refused" in server.said()
+        # It says so, and not once for each. Many that come at once may use up the descriptors first.
+        (line,) = server.said().splitlines()
+        assert "new ones are refused" in line or "a new connection was not accepted" in line
         server.close_sockets()
         wait_until("there is room", lambda: stays_open(server.connect()))
         server.check_settled()
