@@ -41,7 +41,7 @@ void engine::learn(generation::clock::duration elapsed) {
     const step_demand & demand = scheduler_->demand();
     const step_budget & budget = scheduler_->budget();
     metrics_.step_decode_ms = budget.cost().decode(std::max(1, demand.n_decoding));
-    metrics_.step_token_ms = budget.cost().prefill(n_estimated, demand.n_cells) / n_estimated;
+    metrics_.step_token_ms = budget.cost().prefill(n_estimated, demand.n_cells, 0) / n_estimated;
     if (demand.n_decoding > 0) {
         metrics_.step_budget_ms = std::max(0.0, budget.ms(demand));
         metrics_.step_prompt_tokens = budget.n_tokens(demand);

@@ -18,6 +18,17 @@ int32_t n_tokens_of(const std::vector<chunk> & plan) {
     return n;
 }
 
+// Tokens, or rows of media, that could be decoded besides one for each decoding slot.
+int32_t n_pending_of(const std::vector<slot *> & decoding, const std::vector<slot *> & prefilling) {
+    int32_t n = -static_cast<int32_t>(decoding.size());
+    for (const auto * group : {&decoding, &prefilling}) {
+        for (const slot * each : *group) {
+            n += each->n_alike();
+        }
+    }
+    return n;
+}
+
 // Cells that a token of the first prompt is held against. A unified cache is looked through whole.
 double n_cells_of(const std::vector<slot> & slots, const std::vector<slot *> & prefilling, bool own) {
     if (own) {
@@ -94,7 +105,7 @@ void scheduler::add_prefill(const std::vector<slot *> & prefilling, int32_t budg
         }
         const int32_t pending = target->n_pending();
         const int32_t alike = target->n_alike();
-        int32_t size = alike <= budget ? alike : chunk_size(budget, limits_.alternate ? 0 : n_tokens_of(plan));
+        int32_t size = budget_.chunk_size(budget, alike, demand_);
         size = size == pending && pending > limits_.n_last ? pending - limits_.n_last : size;
         if (limits_.alternate) {
             same = same == 0 ? size : same;
@@ -192,7 +203,7 @@ std::vector<chunk> scheduler::next(std::vector<slot> & slots) {
     }
     sort_prefilling(prefilling, waiting);
     demand_ = {static_cast<int32_t>(decoding.size()), static_cast<int32_t>(prefilling.size() + waiting.size()),
-               n_cells_of(slots, prefilling, limits_.alternate)};
+               n_pending_of(decoding, prefilling), n_cells_of(slots, prefilling, limits_.alternate)};
     // Forced text of the only slot that has something to do holds nobody up.
     const bool alone = decoding.size() + prefilling.size() == 1;
     const int32_t more = alone ? limits_.n_ubatch : budget_.n_tokens(demand_);

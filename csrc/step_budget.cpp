@@ -1,63 +1,91 @@
 #include "step_budget.h"
 
 #include <algorithm>
-#include <iterator>
 
 namespace pyllama {
 
 namespace {
 
-// ggml's attention on CPUs takes rows by tiles of this many. A step that ends within a tile pays for all of it, and one
-// with less than a tile goes without: 63 rows take three times as long as 64.
-constexpr int32_t tile = 64;
-
-// Below a tile, for a time that was asked for and is too short for one.
-constexpr int32_t small_chunks[] = {16, 32, 48};
+// Of these are chunks that do not even fill one tile.
+constexpr int32_t small_chunk = 16;
 
 // Decode steps' time that belongs to each prompt.
 constexpr double prompt_weight = 4;
 
+// What the budget may grow by to fill a tile, and what a token must get cheaper by.
+constexpr double for_a_tile = 2;
+
+// The chunk that fills the first tile which leaves a chunk any room.
+int32_t first_tile(int32_t n_beside) {
+    const int32_t n = attention_tile - n_beside % attention_tile;
+    return n < small_chunk ? n + attention_tile : n;
+}
+
 }  // namespace
 
-int32_t chunk_size(int32_t n_most, int32_t n_before) {
-    const int32_t whole = (n_before + n_most) / tile * tile;
-    return whole > n_before ? whole - n_before : n_most;
+double step_budget::prefill(int32_t n_tokens, const step_demand & demand) const {
+    return cost_.prefill(n_tokens, demand.n_cells, n_beside(demand));
 }
 
 double step_budget::ms(const step_demand & demand) const {
     if (limits_.ms != budget_limits::automatic) {
         return limits_.ms;
     }
-    return overhead(demand) + cost_.decode(demand.n_decoding) * prompt_weight * std::max(1, demand.n_prefilling);
+    double spare = cost_.decode(demand.n_decoding) * prompt_weight * std::max(1, demand.n_prefilling);
+    const int32_t n_tile = first_tile(n_beside(demand));
+    const double tile = prefill(n_tile, demand);
+    const bool cheaper = tile / n_tile * for_a_tile <= prefill(small_chunk, demand) / small_chunk;
+    if (cheaper && tile > spare && tile <= for_a_tile * spare) {
+        spare = tile;
+    }
+    return overhead(demand) + spare;
 }
 
 double step_budget::overhead(const step_demand & demand) const {
     return cost_.decode(demand.n_decoding) + (limits_.alternate ? cost_.decode(0) : 0);
 }
 
+// All, or else whole tiles, or else small chunks; where nothing fits, what takes the least time.
+int32_t step_budget::most_within(double ms, int32_t n_most, const step_demand & demand) const {
+    const auto fits = [&](int32_t n) { return prefill(n, demand) <= ms; };
+    if (fits(n_most)) {
+        return n_most;
+    }
+    const int32_t n_tile = first_tile(n_beside(demand));
+    for (int32_t n = n_tile + (n_most - n_tile) / attention_tile * attention_tile; n >= n_tile; n -= attention_tile) {
+        if (n <= n_most && fits(n)) {
+            return n;
+        }
+    }
+    for (int32_t n = 3 * small_chunk; n > small_chunk; n -= small_chunk) {
+        if (n <= n_most && fits(n)) {
+            return n;
+        }
+    }
+    const int32_t least = std::min(small_chunk, n_most);
+    return n_tile <= n_most && prefill(n_tile, demand) < prefill(least, demand) ? n_tile : least;
+}
+
 int32_t step_budget::n_tokens(const step_demand & demand) const {
+    const int32_t n_most = std::min(demand.n_pending, limits_.n_ubatch - n_beside(demand));
+    if (n_most <= 0) {
+        return 0;
+    }
     if (!enabled() || demand.n_decoding == 0) {
-        return limits_.n_ubatch;
+        return n_most;
     }
-    const int32_t n_before = limits_.alternate ? 0 : demand.n_decoding;
-    const int32_t least = tile - n_before % tile;
-    if (!cost_.known()) {
-        return std::min(least, limits_.n_ubatch);
+    return cost_.known() ? most_within(ms(demand) - overhead(demand), n_most, demand)
+                         : std::min(first_tile(n_beside(demand)), n_most);
+}
+
+int32_t step_budget::chunk_size(int32_t n_most, int32_t n_pending, const step_demand & demand) const {
+    const int32_t n_tile = first_tile(n_beside(demand));
+    if (n_pending <= n_most || n_most < n_tile || !enabled()) {
+        return std::min(n_pending, n_most);
     }
-    const double spare = ms(demand) - overhead(demand);
-    const auto fits = [&](int32_t n) { return cost_.prefill(n, demand.n_cells) <= spare; };
-    if (fits(limits_.n_ubatch)) {
-        return limits_.n_ubatch;
-    }
-    int32_t n = least;
-    while (n + tile < limits_.n_ubatch && fits(n + tile)) {
-        n += tile;
-    }
-    if (limits_.ms != budget_limits::automatic && !fits(n)) {
-        const auto above = std::find_if_not(std::begin(small_chunks), std::end(small_chunks), fits);
-        n = std::min(n, above == std::begin(small_chunks) ? *above : *std::prev(above));
-    }
-    return std::min(n, limits_.n_ubatch);
+    const int32_t odd = n_pending % n_tile;
+    const int32_t n = n_most < odd ? n_most : n_most - (n_most - odd) % n_tile;
+    return n >= n_most - n_most / 4 ? n : n_most;
 }
 
 }  // namespace pyllama

@@ -4,7 +4,11 @@
 // Without a time of its own the budget follows from what a decode step takes: to each prompt that is being decoded
 // belong four times that. Alone, a prompt then has four fifths of the time, and is done in 1.25 of what it would
 // take with nobody decoding. With several the budget grows, up to a whole ubatch: who waits for a first token is then
-// more than who waits for the next one, and decode steps of few slots are the dearer way to make tokens.
+// more than who waits for the next one, and decode steps of few slots are the dearer way to make tokens. It grows, up
+// to twice, where that fills one of attention's tiles and so computes the prompt's tokens at half the price.
+//
+// A step's batch, decoding slots included, fills whole tiles where the budget allows. What is left of a prompt at its
+// end does not, and deep in the cache that is dear; so an early step takes less, and the rest fills tiles.
 #pragma once
 
 #include <cstdint>
@@ -25,6 +29,7 @@ struct budget_limits {
 struct step_demand {
     int32_t n_decoding = 0;    // slots
     int32_t n_prefilling = 0;  // slots, with those that wait for a prefix that another one decodes
+    int32_t n_pending = 0;     // tokens that a step could take besides one for each decoding slot
     double n_cells = 0;        // that a token of the first prompt is held against
 };
 
@@ -34,9 +39,13 @@ class step_budget {
 
     bool enabled() const { return limits_.ms >= 0; }
 
-    // Tokens that the step may have besides one for each decoding slot: all of the ubatch when nobody decodes. Never
-    // less than the smallest chunk, or no prompt would get ahead under a budget below a decode step's time.
+    // Tokens that the step takes besides one for each decoding slot: what fits into the ubatch when nobody decodes.
+    // Never less than a few, or no prompt would get ahead under a budget below a decode step's time.
     int32_t n_tokens(const step_demand & demand) const;
+
+    // At most n_most of a prompt's tokens, of which so many are left: fewer, where that takes little away, so that the
+    // rest comes in chunks that fill tiles.
+    int32_t chunk_size(int32_t n_most, int32_t n_pending, const step_demand & demand) const;
 
     // The milliseconds that this is made from: from one decode step to the next.
     double ms(const step_demand & demand) const;
@@ -48,12 +57,14 @@ class step_budget {
     // What the decode step takes, and where the prefill step is another one, what that takes besides its tokens.
     double overhead(const step_demand & demand) const;
 
+    // The rows that the step has besides.
+    int32_t n_beside(const step_demand & demand) const { return limits_.alternate ? 0 : demand.n_decoding; }
+
+    double prefill(int32_t n_tokens, const step_demand & demand) const;
+    int32_t most_within(double ms, int32_t n_most, const step_demand & demand) const;
+
     budget_limits limits_;
     step_cost cost_;
 };
-
-// At most n_most tokens behind n_before others in a batch: so many that the batch is as long as attention likes it,
-// where that leaves any. Few sizes, too, so that compute graphs are reused.
-int32_t chunk_size(int32_t n_most, int32_t n_before);
 
 }  // namespace pyllama

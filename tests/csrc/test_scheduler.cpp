@@ -139,9 +139,9 @@ TEST(alone_a_prompt_gets_whole_ubatches) {
     for (const bool alternate : {false, true}) {
         board each(2, ubatch(128, alternate), tight);
         each.put(0, 300);
+        CHECK_EQ(each.n_tokens(each.step(), 0), 108);  // so that the rest fills attention's tiles
         CHECK_EQ(each.n_tokens(each.step(), 0), 128);
-        CHECK_EQ(each.n_tokens(each.step(), 0), 128);
-        CHECK_EQ(each.n_tokens(each.step(), 0), 44);
+        CHECK_EQ(each.n_tokens(each.step(), 0), 64);
     }
 }
 
@@ -164,7 +164,7 @@ TEST(chunks_follow_the_time_that_steps_take) {
     for (int i = 0; i < 64; ++i) {
         const int32_t n = each.n_tokens(each.step(10, 0.25), 1);
         n_alone += n == 0 ? 1 : 0;
-        CHECK(i < 32 || n == 0 || n == 127);
+        CHECK(i < 32 || n == 0 || n == 126 || n == 127);
     }
     CHECK_EQ(n_alone, 8);
 }

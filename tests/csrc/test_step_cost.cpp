@@ -1,5 +1,7 @@
 #include "step_cost.h"
 
+#include <algorithm>
+
 #include "check.h"
 
 using namespace pyllama;
@@ -8,14 +10,15 @@ namespace {
 
 // What a step takes on a machine that is as simple as the estimate.
 double on_machine(const step_load & load) {
-    const double per_token = 0.5 + load.n_cells / 4096 * 0.25;
+    const int32_t n_rows = std::max(1, load.n_decode + load.n_prompt);
+    const double per_token = 0.5 + load.n_cells / 4096 * 0.25 * attention_rows(n_rows) / n_rows;
     return 10 + 2.0 * load.n_decode + per_token * load.n_prompt;
 }
 
 void teach(step_cost & cost, int n_rounds) {
     for (int round = 0; round < n_rounds; ++round) {
         for (const step_load & load : {step_load{1, 0, 0}, step_load{4, 0, 0}, step_load{0, 512, 0},
-                                       step_load{4, 64, 1000}, step_load{4, 64, 3000}}) {
+                                       step_load{4, 60, 1000}, step_load{4, 60, 3000}}) {
             cost.observe(load, on_machine(load));
         }
     }
@@ -39,22 +42,31 @@ TEST(nothing_is_known_before_steps_of_both_kinds) {
     CHECK(near(cost.decode(2), 14, 0.001));
 }
 
+TEST(attention_takes_rows_by_tiles) {
+    CHECK_EQ(attention_rows(1), 4);
+    CHECK_EQ(attention_rows(63), 252);
+    CHECK_EQ(attention_rows(64), 64);
+    CHECK_EQ(attention_rows(65), 128);
+    CHECK_EQ(attention_rows(512), 512);
+}
+
 TEST(slots_tokens_and_cells_are_told_apart) {
     step_cost cost;
     teach(cost, 200);
     CHECK(near(cost.decode(1), 12, 0.1));
     CHECK(near(cost.decode(4), 18, 0.1));
-    CHECK(near(cost.prefill(64, 0), 32, 0.2));
-    CHECK(near(cost.prefill(64, 2000), 64 * (0.5 + 0.25 * 2000 / 4096), 0.1));
-    CHECK(near(cost.prefill(128, 2000), 128 * (0.5 + 0.25 * 2000 / 4096), 0.15));
+    CHECK(near(cost.prefill(64, 0, 0), 32, 0.2));
+    CHECK(near(cost.prefill(64, 2000, 0), 64 * (0.5 + 0.25 * 2000 / 4096), 0.1));
+    CHECK(near(cost.prefill(128, 2000, 0), 128 * (0.5 + 0.25 * 2000 / 4096), 0.15));
+    CHECK(near(cost.prefill(32, 8000, 0), 32 * (0.5 + 4 * 0.25 * 8000 / 4096), 0.15));
 }
 
 TEST(a_step_that_stalled_counts_for_a_quarter) {
     step_cost cost;
     teach(cost, 200);
-    const double before = cost.prefill(64, 1000);
+    const double before = cost.prefill(64, 1000, 0);
     cost.observe({4, 64, 1000}, 60000);
-    CHECK(cost.prefill(64, 1000) < 1.26 * before);
+    CHECK(cost.prefill(64, 1000, 0) < 1.26 * before);
     cost.observe({4, 0, 0}, on_machine({4, 0, 0}));
     const double decode = cost.decode(4);
     cost.observe({4, 0, 0}, 60000);
@@ -65,17 +77,17 @@ TEST(a_machine_that_becomes_slower_or_faster_is_followed) {
     step_cost cost;
     const step_load load{4, 64, 1000};
     teach(cost, 200);
-    const double before = cost.prefill(64, 1000);
+    const double before = cost.prefill(64, 1000, 0);
     for (int i = 0; i < 25; ++i) {
         cost.observe({4, 0, 0}, 5 * on_machine({4, 0, 0}));
         cost.observe(load, 5 * on_machine(load));
     }
-    CHECK(near(cost.prefill(64, 1000), 5 * before, 0.2));
+    CHECK(near(cost.prefill(64, 1000, 0), 5 * before, 0.2));
     for (int i = 0; i < 10; ++i) {
         cost.observe({4, 0, 0}, on_machine({4, 0, 0}));
         cost.observe(load, on_machine(load));
     }
-    CHECK(near(cost.prefill(64, 1000), before, 0.2));
+    CHECK(near(cost.prefill(64, 1000, 0), before, 0.2));
 }
 
 TEST(an_estimate_of_nothing_grows_again) {
@@ -89,5 +101,5 @@ TEST(an_estimate_of_nothing_grows_again) {
         cost.observe({0, 64, 0}, on_machine({0, 64, 0}));
     }
     CHECK(near(cost.decode(1), 12, 0.1));
-    CHECK(near(cost.decode(0) + cost.prefill(64, 0), on_machine({0, 64, 0}), 0.1));
+    CHECK(near(cost.decode(0) + cost.prefill(64, 0, 0), on_machine({0, 64, 0}), 0.1));
 }
