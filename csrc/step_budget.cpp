@@ -12,8 +12,12 @@ constexpr int32_t small_chunk = 16;
 // Decode steps' time that belongs to each prompt.
 constexpr double prompt_weight = 4;
 
-// What the budget may grow by to fill a tile, and what a token must get cheaper by.
+// What the budget may grow by to fill a tile; and where that halves the price of a token.
 constexpr double for_a_tile = 2;
+constexpr double for_half_the_price = 4;
+
+// What a token may cost more in a chunk that leaves whole tiles behind it.
+constexpr double for_the_rest = 1.25;
 
 // The chunk that fills the first tile which leaves a chunk any room.
 int32_t first_tile(int32_t n_beside) {
@@ -23,22 +27,27 @@ int32_t first_tile(int32_t n_beside) {
 
 }  // namespace
 
+double step_budget::price(int32_t n_tokens, const step_demand & demand) const {
+    return prefill(n_tokens, demand) / n_tokens;
+}
+
 double step_budget::prefill(int32_t n_tokens, const step_demand & demand) const {
     return cost_.prefill(n_tokens, demand.n_cells, n_beside(demand));
 }
 
 double step_budget::ms(const step_demand & demand) const {
+    return limits_.ms != budget_limits::automatic ? limits_.ms : overhead(demand) + spare(demand);
+}
+
+double step_budget::spare(const step_demand & demand) const {
     if (limits_.ms != budget_limits::automatic) {
-        return limits_.ms;
+        return limits_.ms - overhead(demand);
     }
-    double spare = cost_.decode(demand.n_decoding) * prompt_weight * std::max(1, demand.n_prefilling);
+    const double share = cost_.decode(demand.n_decoding) * prompt_weight * std::max(1, demand.n_prefilling);
     const int32_t n_tile = first_tile(n_beside(demand));
     const double tile = prefill(n_tile, demand);
-    const bool cheaper = tile / n_tile * for_a_tile <= prefill(small_chunk, demand) / small_chunk;
-    if (cheaper && tile > spare && tile <= for_a_tile * spare) {
-        spare = tile;
-    }
-    return overhead(demand) + spare;
+    const bool halved = 2 * price(n_tile, demand) <= price(small_chunk, demand);
+    return tile <= (halved ? for_half_the_price : for_a_tile) * share ? std::max(share, tile) : share;
 }
 
 double step_budget::overhead(const step_demand & demand) const {
@@ -46,8 +55,9 @@ double step_budget::overhead(const step_demand & demand) const {
 }
 
 // All, or else whole tiles, or else small chunks; where nothing fits, what takes the least time.
-int32_t step_budget::most_within(double ms, int32_t n_most, const step_demand & demand) const {
-    const auto fits = [&](int32_t n) { return prefill(n, demand) <= ms; };
+int32_t step_budget::most_that_fits(int32_t n_most, const step_demand & demand) const {
+    const double most = spare(demand);
+    const auto fits = [&](int32_t n) { return prefill(n, demand) <= most; };
     if (fits(n_most)) {
         return n_most;
     }
@@ -74,8 +84,7 @@ int32_t step_budget::n_tokens(const step_demand & demand) const {
     if (!enabled() || demand.n_decoding == 0) {
         return n_most;
     }
-    return cost_.known() ? most_within(ms(demand) - overhead(demand), n_most, demand)
-                         : std::min(first_tile(n_beside(demand)), n_most);
+    return cost_.known() ? most_that_fits(n_most, demand) : std::min(first_tile(n_beside(demand)), n_most);
 }
 
 int32_t step_budget::chunk_size(int32_t n_most, int32_t n_pending, const step_demand & demand) const {
@@ -83,9 +92,9 @@ int32_t step_budget::chunk_size(int32_t n_most, int32_t n_pending, const step_de
     if (n_pending <= n_most || n_most < n_tile || !enabled()) {
         return std::min(n_pending, n_most);
     }
-    const int32_t odd = n_pending % n_tile;
-    const int32_t n = n_most < odd ? n_most : n_most - (n_most - odd) % n_tile;
-    return n >= n_most - n_most / 4 ? n : n_most;
+    const int32_t n = n_most - (n_most - n_pending % n_tile) % n_tile;
+    const bool cheap = cost_.known() ? price(n, demand) <= for_the_rest * price(n_most, demand) : n >= n_tile;
+    return cheap ? n : n_most;
 }
 
 }  // namespace pyllama

@@ -4,11 +4,11 @@
 // Without a time of its own the budget follows from what a decode step takes: to each prompt that is being decoded
 // belong four times that. Alone, a prompt then has four fifths of the time, and is done in 1.25 of what it would
 // take with nobody decoding. With several the budget grows, up to a whole ubatch: who waits for a first token is then
-// more than who waits for the next one, and decode steps of few slots are the dearer way to make tokens. It grows, up
-// to twice, where that fills one of attention's tiles and so computes the prompt's tokens at half the price.
+// more than who waits for the next one, and decode steps of few slots are the dearer way to make tokens. It grows where
+// that fills one of attention's tiles: to twice what it was, and to four times where that halves the price of a token.
 //
 // A step's batch, decoding slots included, fills whole tiles where the budget allows. What is left of a prompt at its
-// end does not, and deep in the cache that is dear; so an early step takes less, and the rest fills tiles.
+// end does not, and deep in the cache that is dear: so an early step takes less, and the rest fills tiles.
 #pragma once
 
 #include <cstdint>
@@ -43,8 +43,8 @@ class step_budget {
     // Never less than a few, or no prompt would get ahead under a budget below a decode step's time.
     int32_t n_tokens(const step_demand & demand) const;
 
-    // At most n_most of a prompt's tokens, of which so many are left: fewer, where that takes little away, so that the
-    // rest comes in chunks that fill tiles.
+    // At most n_most of a prompt's tokens, of which so many are left: fewer, where that makes them little dearer, so
+    // that the rest comes in chunks that fill tiles.
     int32_t chunk_size(int32_t n_most, int32_t n_pending, const step_demand & demand) const;
 
     // The milliseconds that this is made from: from one decode step to the next.
@@ -60,8 +60,12 @@ class step_budget {
     // The rows that the step has besides.
     int32_t n_beside(const step_demand & demand) const { return limits_.alternate ? 0 : demand.n_decoding; }
 
+    // The time beside that which is left for prompts.
+    double spare(const step_demand & demand) const;
+
     double prefill(int32_t n_tokens, const step_demand & demand) const;
-    int32_t most_within(double ms, int32_t n_most, const step_demand & demand) const;
+    double price(int32_t n_tokens, const step_demand & demand) const;  // of a token
+    int32_t most_that_fits(int32_t n_most, const step_demand & demand) const;
 
     budget_limits limits_;
     step_cost cost_;

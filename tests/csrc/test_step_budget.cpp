@@ -252,19 +252,20 @@ TEST(batches_fill_tiles_or_are_small) {
 }
 
 TEST(the_end_of_a_prompt_is_cut_where_attention_is_cheap) {
-    const busy_engine engine(100);
-    const auto chunk = [&](int32_t n_most, int32_t n_pending, int32_t n_decoding = 4) {
-        return engine.budget.chunk_size(n_most, n_pending, one_prompt(n_decoding, 0));
+    busy_engine engine(100);
+    engine.prefill(4000);
+    const auto chunk = [&](int32_t n_most, int32_t n_pending, int32_t n_decoding = 4, double n_cells = 0) {
+        return engine.budget.chunk_size(n_most, n_pending, one_prompt(n_decoding, n_cells));
     };
     CHECK_EQ(chunk(508, 7), 7);
     CHECK_EQ(chunk(508, 508), 508);
     CHECK_EQ(chunk(508, 600 * 10), 480);
     CHECK_EQ(chunk(508, 600 * 10 + 20), 500);
     CHECK_EQ(chunk(60, 600), 60);
-    CHECK_EQ(chunk(60, 610), 60);    // would leave little
-    CHECK_EQ(chunk(124, 610), 124);  // the same: 70
-    CHECK_EQ(chunk(188, 610), 188);  // the same: 130
-    CHECK_EQ(chunk(252, 610), 250);
+    CHECK_EQ(chunk(60, 610), 10);
+    CHECK_EQ(chunk(124, 610), 70);
+    CHECK_EQ(chunk(60, 610, 4, 4000), 60);  // deep in the cache, what does not fill a tile is dear
+    CHECK_EQ(chunk(252, 610, 4, 4000), 250);
     CHECK_EQ(chunk(48, 610), 48);
     CHECK_EQ(chunk(512, 4000, 0), 480);
     // All chunks but the first then fill tiles.
@@ -272,6 +273,12 @@ TEST(the_end_of_a_prompt_is_cut_where_attention_is_cheap) {
     for (; n_left > 0; n_left -= chunk(512, n_left, 0)) {
         CHECK_EQ(chunk(512, n_left, 0) % attention_tile, 0);
     }
+}
+
+TEST(before_any_measurement_the_end_of_a_prompt_is_cut_off_whole_tiles) {
+    const step_budget fresh({budget_limits::automatic, n_ubatch, false});
+    CHECK_EQ(fresh.chunk_size(512, 600, one_prompt(0, 0)), 472);
+    CHECK_EQ(fresh.chunk_size(64, 600, one_prompt(0, 0)), 64);
 }
 
 TEST(what_is_left_of_a_prompt_is_cut_like_the_rest_of_it) {
