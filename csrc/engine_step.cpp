@@ -1,6 +1,7 @@
 // One step of the engine thread: decode a ubatch, sample, advance.
 
 #include <algorithm>
+#include <limits>
 
 #include "engine.h"
 #include "team.h"
@@ -44,7 +45,9 @@ void engine::learn(generation::clock::duration elapsed) {
     metrics_.step_token_ms = budget.cost().prefill(n_estimated, demand.n_cells, 0) / n_estimated;
     if (demand.n_decoding > 0) {
         metrics_.step_budget_ms = std::max(0.0, budget.ms(demand));
-        metrics_.step_prompt_tokens = budget.n_tokens(demand);
+        step_demand any = demand;
+        any.n_pending = std::numeric_limits<int32_t>::max();
+        metrics_.step_prompt_tokens = budget.n_tokens(any);
     }
 }
 
