@@ -22,9 +22,12 @@ bool needs_checkpoints(const llama_context * ctx, bool swa_full) {
     return has_states(ctx) || (!swa_full && llama_model_n_swa(llama_get_model(ctx)) > 0);
 }
 
+size_t checkpoint_size(llama_context * ctx, llama_seq_id sequence) {
+    return llama_state_seq_get_size_ext(ctx, sequence, LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY);
+}
+
 void add_checkpoint(llama_context * ctx, llama_seq_id sequence, int32_t n, size_t most,
-                    std::vector<checkpoint> & checkpoints) {
-    constexpr llama_state_seq_flags flags = LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY;
+                    const std::shared_ptr<byte_budget> & budget, std::vector<checkpoint> & checkpoints) {
     drop_checkpoints_after(checkpoints, n - 1);
     if (most == 0) {
         return;
@@ -37,8 +40,11 @@ void add_checkpoint(llama_context * ctx, llama_seq_id sequence, int32_t n, size_
     made.n_tokens = n;
     made.pos_min = llama_memory_seq_pos_min(memory, sequence);
     made.pos_max = llama_memory_seq_pos_max(memory, sequence);
-    made.data.resize(llama_state_seq_get_size_ext(ctx, sequence, flags));
-    if (llama_state_seq_get_data_ext(ctx, made.data.data(), made.data.size(), sequence, flags) == made.data.size()) {
+    std::vector<uint8_t> state(checkpoint_size(ctx, sequence));
+    if (llama_state_seq_get_data_ext(ctx, state.data(), state.size(), sequence, LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY) ==
+        state.size()) {
+        made.data = shared_bytes(std::move(state));
+        made.data.charge(budget, memory_part::checkpoints);
         checkpoints.push_back(std::move(made));
     }
 }

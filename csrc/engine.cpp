@@ -23,7 +23,7 @@ engine::engine(std::shared_ptr<const model> model, const server_params & params,
       make_decoder_(std::move(make_decoder)),
       model_(std::move(model)),
       lora_(initial_lora(model_->params())),
-      prompts_(params_.common.cache_ram_mib) {
+      prompts_(budget_, params_.common.cache_ram_mib) {
     std::promise<void> ready;
     auto is_ready = ready.get_future();
     if (params_.max_paused < 0) {
@@ -204,6 +204,7 @@ bool engine::wait_for_work() {
 }
 
 void engine::step() {
+    relieve();
     drain();
     apply_controls();
     drop_ended();
@@ -259,7 +260,6 @@ void engine::drain_submissions() {
 }
 
 void engine::count_running() {
-    metrics_.n_cache_bytes = prompts_.n_bytes();
     metrics_.n_running = std::count_if(slots_.begin(), slots_.end(), [](const slot & each) { return !each.is_idle(); });
 }
 

@@ -92,7 +92,7 @@ class engine {
     std::vector<slot_info> slots();  // waits for the step that is running
     const pyllama::metrics & metrics() const { return metrics_; }
     const service_time & service() const { return service_; }
-    const byte_budget & stream_budget() const { return *stream_budget_; }
+    const byte_budget & budget() const { return *budget_; }
     int32_t n_ctx_slot() const { return n_ctx_slot_; }
     const embedding_limits & embeddings() const { return embedding_limits_; }
     int32_t n_slots() const { return params_.common.n_parallel; }
@@ -172,12 +172,18 @@ class engine {
 
     // engine_cache.cpp: what the slots hold besides what runs
     void recall(slot & target, const generation & next);
-    void put_away(slot & target);
+    void put_away(slot & target, const generation * parked = nullptr);
     bool fits(const saved_sequence & saved, const slot & target) const;
     bool load(const saved_sequence & saved, slot & target);
     void put_idle_away();
     void note_checkpoint(slot & target);
     void shift_full_contexts();
+
+    // engine_memory.cpp: the budget of host memory
+    void note_rendered();
+    bool make_host_room(size_t n, slot * own);
+    bool drop_checkpoint(slot * own);
+    void relieve();
 
     // engine_ends.cpp: how requests end
     void drop_ended();
@@ -248,12 +254,15 @@ class engine {
 
     // engine_admission.cpp: who gets a slot and KV cells
     void admit();
+    static int32_t named_slot(const generation & next);
     slot * choose_slot(const generation & next);
     bool room_for(const generation & next, const slot & target) const;
     void assign(slot & target, std::unique_ptr<generation> next);
     void make_room(const std::vector<chunk> & plan);
     bool evict_idle();
+    bool park_for(const generation & next);
     bool park_paused();
+    void park_paused(slot & paused);
     void park(slot & victim);
     void tell(generation & target, const char * event);
 
@@ -280,12 +289,12 @@ class engine {
     void take_row(slot & target, const float * row, std::vector<ready_slot> & ready);
 
     server_params params_;
-    std::shared_ptr<byte_budget> stream_budget_ =
-        std::make_shared<byte_budget>(static_cast<size_t>(params_.max_stream_bytes));
+    std::shared_ptr<byte_budget> budget_ =
+        std::make_shared<byte_budget>(static_cast<size_t>(params_.max_stream_bytes), host_memory_limit(params_));
     decoder_factory make_decoder_;
     pyllama::metrics metrics_;
     service_time service_;
-    renderer renderer_;
+    renderer renderer_{[this] { note_rendered(); }};
     int32_t n_ctx_slot_ = 0;
     int32_t n_ubatch_ = 0;
     bool generates_ = true;  // false for encoders

@@ -21,6 +21,11 @@ void engine::admit() {
             continue;
         }
         slot * target = choose_slot(next);
+        if (target == nullptr && park_for(next)) {
+            it = queue_.begin();
+            passed = nullptr;
+            continue;
+        }
         if (target == nullptr) {
             passed = passed == nullptr && !next.followers().empty() ? &*it : passed;
             ++it;
@@ -42,6 +47,11 @@ void engine::admit() {
     }
 }
 
+int32_t engine::named_slot(const generation & next) {
+    const auto & shared = next.params().shared_slot;
+    return shared && *shared >= 0 ? *shared : next.params().id_slot;
+}
+
 // An idle slot: the one asked for, else the one whose cache shares most of the prompt, else the one unused
 // for longest. Where a prefix can be had from another slot as well, no slot loses more than a quarter of what it holds
 // to one that shares its prefix: that may be another conversation, and this one goes on later. Null when there is no
@@ -50,8 +60,7 @@ slot * engine::choose_slot(const generation & next) {
     if (!next.followers().empty() && n_idle() < static_cast<size_t>(next.n_slots_needed())) {
         return nullptr;
     }
-    const auto & shared = next.params().shared_slot;
-    const int32_t named = shared && *shared >= 0 ? *shared : next.params().id_slot;
+    const int32_t named = named_slot(next);
     if (named >= 0) {
         slot & wanted = slots_[static_cast<size_t>(named)];
         return wanted.is_idle() ? &wanted : nullptr;
@@ -114,6 +123,7 @@ bool engine::room_for(const generation & next, const slot & target) const {
 
 void engine::assign(slot & target, std::unique_ptr<generation> next) {
     recall(target, *next);
+    prompts_.let_go(*next);
     target.running = std::move(next);
     target.assigned = ++clock_;
     const generation & running = *target.running;
@@ -193,7 +203,26 @@ bool engine::evict_idle() {
     return true;
 }
 
-// Gives away the cells of the generation that has been paused for longest.
+// A request that finds no slot gets one that a paused generation holds, where that is enough.
+bool engine::park_for(const generation & next) {
+    const int32_t named = named_slot(next);
+    if (named >= 0) {
+        const slot & wanted = slots_[static_cast<size_t>(named)];
+        slot & holder = slots_[static_cast<size_t>(wanted.reserved_for != nullptr ? wanted.reserved_for->id : named)];
+        if (holder.state() != slot_state::paused) {
+            return false;
+        }
+        park_paused(holder);
+        return true;
+    }
+    size_t n_held = 0;
+    for (const slot & each : slots_) {
+        n_held += each.state() == slot_state::paused ? static_cast<size_t>(each.running->n_slots_needed()) : 0;
+    }
+    return n_idle() + n_held >= static_cast<size_t>(next.n_slots_needed()) && park_paused();
+}
+
+// Gives away the slot and the cells of the generation that has been paused for longest.
 bool engine::park_paused() {
     slot * longest = nullptr;
     for (slot & each : slots_) {
@@ -205,16 +234,20 @@ bool engine::park_paused() {
     if (longest == nullptr) {
         return false;
     }
-    park(*longest);
-    room_changed_ = true;  // it does not come back by itself
+    park_paused(*longest);
     return true;
+}
+
+void engine::park_paused(slot & paused) {
+    park(paused);
+    room_changed_ = true;  // it does not come back by itself
 }
 
 // Puts a running generation back to the head of the queue and gives its cells away. What it needs to continue
 // stays in it; its KV entries are computed again.
 void engine::park(slot & victim) {
     std::unique_ptr<generation> parked = std::move(victim.running);
-    put_away(victim);
+    put_away(victim, parked.get());
     release(victim);
     room_changed_ = false;
     if (parked->started()) {

@@ -54,13 +54,20 @@ bool engine::fits(const saved_sequence & saved, const slot & target) const {
     return prefixes_.n_cells(others) + saved.tokens.size() <= static_cast<size_t>(decoder_->n_ctx());
 }
 
-// An idle slot loses its cache; the prompt cache has it then, if it has room. What mostly stays in the KV cache,
-// because others hold it too, is sooner decoded than copied to host memory and back.
-void engine::put_away(slot & target) {
-    if (5 * target.cached.n_shared() < 4 * target.cached.size()) {
-        prompts_.keep(decoder_->context(), target);
+// A slot loses its cache; the prompt cache has it then, if it has room, which a generation that will go on gets from
+// what is worth less. What mostly stays in the KV cache, because others hold it too, is sooner decoded than copied to
+// host memory and back.
+void engine::put_away(slot & target, const generation * parked) {
+    llama_context * ctx = decoder_->context();
+    if (prompts_.enabled() && 5 * target.cached.n_shared() < 4 * target.cached.size()) {
+        if (parked == nullptr) {
+            prompts_.keep(ctx, target);
+        } else {
+            make_host_room(saved_size(ctx, target) - n_bytes(target.checkpoints), nullptr);
+            prompts_.park(ctx, target, *parked);
+        }
     }
-    clear_cache(decoder_->context(), target);
+    clear_cache(ctx, target);
 }
 
 // Every token of a unified cache pays for the cells of others: idle slots' give way when a request starts. Those that
@@ -92,8 +99,10 @@ void engine::note_checkpoint(slot & target) {
     const auto n_left = static_cast<int32_t>(target.running->tokens().size()) - n;
     const int32_t last = target.checkpoints.empty() ? 0 : target.checkpoints.back().n_tokens;
     const bool near_end = n_left <= decoder_->n_ubatch() + 4;
-    if (near_end || n - last > params_.common.checkpoint_min_step) {
-        add_checkpoint(decoder_->context(), target.sequence, n, static_cast<size_t>(decoder_->n_checkpoints()),
+    llama_context * ctx = decoder_->context();
+    if ((near_end || n - last > params_.common.checkpoint_min_step) &&
+        make_host_room(checkpoint_size(ctx, target.sequence), &target)) {
+        add_checkpoint(ctx, target.sequence, n, static_cast<size_t>(decoder_->n_checkpoints()), budget_,
                        target.checkpoints);
     }
 }

@@ -168,8 +168,7 @@ std::string engine::pause(generation & target, bool park) {
 void engine::park_on_request() {
     for (slot & each : slots_) {
         if (each.state() == slot_state::paused && each.running->parks()) {
-            park(each);
-            room_changed_ = true;  // it does not come back by itself
+            park_paused(each);
         }
     }
 }

@@ -8,7 +8,7 @@
 namespace pyllama {
 
 submitted engine::submit_embedding(prepared_request && prepared) {
-    auto next = std::make_unique<embedding_task>(std::move(prepared), stream_limits{0, stream_budget_});
+    auto next = std::make_unique<embedding_task>(std::move(prepared), stream_limits{0, budget_});
     next->lora = lora();
     submitted handle{next->id, next->output->session(), next->control, {next->control}};
     {

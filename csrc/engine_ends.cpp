@@ -80,6 +80,7 @@ void engine::fail(generation & ended, const error & reason) {
 
 // A request counts once, when its last choice ends.
 void engine::count_end(const generation & ended) {
+    prompts_.let_go(ended);
     choice_group & request = *ended.control()->group;
     request.has_answer = request.has_answer || !ended.failure();
     if (--request.n_open > 0) {

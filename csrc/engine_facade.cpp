@@ -181,8 +181,14 @@ std::string metrics_json(engine & target) {
         json[name] = value;
     }
     json["service_seconds"] = target.service().seconds();
-    json["stream_bytes"] = target.stream_budget().used();
-    json["stream_evictions"] = target.stream_budget().n_evicted();
+    const byte_budget & budget = target.budget();
+    json["memory_bytes"] = budget.used();
+    json["memory_limit_bytes"] = budget.limit();
+    json["stream_bytes"] = budget.used(memory_part::streams);
+    json["cache_bytes"] = budget.used(memory_part::prefixes);
+    json["checkpoint_bytes"] = budget.used(memory_part::checkpoints);
+    json["parked_bytes"] = budget.used(memory_part::parked);
+    json["stream_evictions"] = budget.n_evicted();
     return json.dump_safe();
 }
 

@@ -107,6 +107,9 @@ void engine::restore(slot & target, std::vector<uint8_t> & file, slot_file_conte
     std::copy_n(empty.state.begin(), state_head, begin);
     saved.state.assign(begin, begin + static_cast<std::ptrdiff_t>(state_head + contents.state_size));
     saved.checkpoints = std::move(contents.checkpoints);
+    for (checkpoint & each : saved.checkpoints) {
+        each.data.charge(budget_, memory_part::checkpoints);
+    }
     bool loaded = load(saved, target);
     while (!loaded && decoder_->unified() && evict_idle()) {
         loaded = load(saved, target);

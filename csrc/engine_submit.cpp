@@ -31,7 +31,7 @@ submitted engine::submit(prepared_request && prepared) {
     // The one that it was prepared with stays, should the engine fall asleep in between.
     const std::shared_ptr<const model> source = prepared.model ? prepared.model : shared_model();
     const bool streams = prepared.stream || prepared.background;
-    const stream_limits limits{streams ? static_cast<size_t>(params_.stream_buffer_bytes) : 0, stream_budget_};
+    const stream_limits limits{streams ? static_cast<size_t>(params_.stream_buffer_bytes) : 0, budget_};
     const std::vector<further_prompt> more_prompts = prepared.more_prompts;
     std::vector<std::unique_ptr<generation>> leaders;
     leaders.push_back(std::make_unique<generation>(source, std::move(prepared), limits, n_ctx_slot_, shifts_));

@@ -26,7 +26,6 @@ std::vector<std::pair<std::string, double>> metrics::snapshot() const {
         {"busy_slots", count(n_busy_slots)},
         {"prefix_refused", count(n_prefix_refused)},
         {"tokens_max", count(n_tokens_max)},
-        {"cache_bytes", count(n_cache_bytes)},
         {"controls_refused", count(n_controls_refused)},
         {"step_budget_seconds", step_budget_ms.load() / 1e3},
         {"step_prompt_tokens", count(step_prompt_tokens)},

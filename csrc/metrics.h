@@ -28,13 +28,12 @@ struct metrics {
     std::atomic<uint64_t> generation_us{0};
     std::atomic<uint64_t> n_steps{0};
     std::atomic<uint64_t> n_step_tokens{0};
-    std::atomic<uint64_t> n_busy_slots{0};      // summed over steps
-    std::atomic<uint64_t> n_parked{0};          // requests put back because the KV cache was full
+    std::atomic<uint64_t> n_busy_slots{0};  // summed over steps
+    std::atomic<uint64_t> n_parked{0};  // requests put back because others needed their cells, or a paused one's slot
     std::atomic<uint64_t> n_prefix_refused{0};  // cached prefixes that turned out not to be whole
     std::array<std::atomic<uint64_t>, n_control_actions> n_controls{};  // that succeeded, by action
     std::atomic<uint64_t> n_controls_refused{0};                        // by the request's state or a limit
     std::atomic<uint64_t> n_tokens_max{0};                              // longest sequence seen
-    std::atomic<uint64_t> n_cache_bytes{0};                             // of sequences in host memory
     // While somebody decodes: the time from one decode step to the next that prompts are cut for, and the tokens of
     // prompts that fit into it. What a decode step is expected to take, and a token of a prompt on top of it.
     std::atomic<double> step_budget_ms{0};

@@ -19,7 +19,7 @@ constexpr double flush_ms_max = 60'000;
 
 }  // namespace
 
-renderer::renderer() {
+renderer::renderer(std::function<void()> after) : after_(std::move(after)) {
     thread_ = named_thread({"pyllama-render", n_stack_bytes, slice_us}, [this] { run(); });
 }
 
@@ -133,6 +133,9 @@ void renderer::run() {
             });
         }
         taken.clear();
+        if (open && after_) {
+            after_();
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <condition_variable>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <unordered_map>
@@ -16,7 +17,9 @@ namespace pyllama {
 
 class renderer {
   public:
-    renderer();   // throws error(engine) when there is no thread to be had
+    // after: called on the render thread when it has rendered what was pending. Throws error(engine) when there is no
+    // thread to be had.
+    explicit renderer(std::function<void()> after = {});
     ~renderer();  // closes
     renderer(const renderer &) = delete;
     renderer & operator=(const renderer &) = delete;
@@ -49,6 +52,7 @@ class renderer {
     void run();
     bool take(std::vector<std::shared_ptr<channel>> & taken, const flush_times & flushes);
 
+    const std::function<void()> after_;
     std::mutex mutex_;
     std::condition_variable wake_;
     std::vector<std::shared_ptr<channel>> dirty_;

@@ -20,13 +20,13 @@ ring_block::ring_block(size_t capacity, std::shared_ptr<byte_budget> budget)
       budget_(std::move(budget)) {
     ends.reserve(1);  // the first event's end is noted where nothing may throw
     if (budget_) {
-        budget_->charge(n_charged_);
+        budget_->charge(memory_part::streams, n_charged_);
     }
 }
 
 ring_block::~ring_block() {
     if (budget_) {
-        budget_->release(n_charged_);
+        budget_->release(memory_part::streams, n_charged_);
     }
 }
 
@@ -35,7 +35,7 @@ void ring_block::charge_index() {
     const size_t n_index = ends.capacity() * sizeof(uint64_t);
     n_charged_ += n_index;
     if (budget_) {
-        budget_->charge(n_index);
+        budget_->charge(memory_part::streams, n_index);
     }
 }
 

@@ -75,6 +75,11 @@ const own_flag own_flags[] = {
      "images that requests name by http: or https: are fetched 0: not at all, 1: from public addresses, 2: from any, "
      "also within the server's own network (default: 1)",
      [](server_params & p, double v) { p.media_urls = static_cast<int32_t>(std::min(v, 2.0)); }, 0},
+    {"--host-memory", "PYLLAMA_HOST_MEMORY",
+     "MiB of host memory for streams, cached prompts (--cache-ram), checkpoints and parked requests together; cached "
+     "prompts give way first, then checkpoints. 0: no limit (default: --cache-ram, or its own default where that is "
+     "0, and --max-stream-bytes; no limit where --cache-ram has none)",
+     [](server_params & p, double v) { p.host_memory_mib = static_cast<int64_t>(std::min(v, 1e9)); }, 0},
     {"--max-sockets", "PYLLAMA_MAX_SOCKETS", "open WebSockets of one API key (default: 256)",
      [](server_params & p, double v) { p.max_sockets = static_cast<int32_t>(std::min(v, 1e9)); }, 0},
     {"--max-socket-requests", "PYLLAMA_MAX_SOCKET_REQUESTS",
@@ -242,6 +247,15 @@ std::vector<flag_facts> known_flags() {
         flags.push_back({{each.name}, {}, {value_of(each)}, each.environment, each.help, "pyllama"});
     }
     return flags;
+}
+
+size_t host_memory_limit(const server_params & params) {
+    if (params.host_memory_mib >= 0) {
+        return static_cast<size_t>(params.host_memory_mib) << 20;
+    }
+    const int32_t cache_mib = params.common.cache_ram_mib != 0 ? params.common.cache_ram_mib
+                                                               : common_params().cache_ram_mib;
+    return cache_mib < 0 ? 0 : (static_cast<size_t>(cache_mib) << 20) + static_cast<size_t>(params.max_stream_bytes);
 }
 
 void resolve_parallel(common_params & params) {

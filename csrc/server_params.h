@@ -27,6 +27,7 @@ struct server_params {
     int64_t stream_buffer_bytes = 4 * 1024 * 1024;  // ring buffer of one stream
     double stream_retention = 300;                  // seconds that a conversation's stream is kept after its end
     int32_t max_streams = 10'000;                   // conversations whose streams are kept, running ones included
+    int64_t host_memory_mib = -1;                   // of streams and --cache-ram's tier; 0 = any, -1 = their sum
     int64_t max_stream_bytes = 256 * 1024 * 1024;   // ring buffers of all streams together
     int32_t media_urls = 1;                         // what images may be fetched: 0 none, 1 public ones, 2 any
     int32_t max_sockets = 256;                      // open WebSockets of one API key
@@ -51,6 +52,9 @@ struct flag_facts {
 
 // Every flag that parse_server_params() knows, in the order of --help.
 std::vector<flag_facts> known_flags();
+
+// Bytes of host memory that streams, cached sequences, checkpoints and parked requests may take together; 0 = any.
+size_t host_memory_limit(const server_params & params);
 
 // Slots and KV mode as llama-server resolves them: -np unset means four slots on one unified KV cache.
 void resolve_parallel(common_params & params);

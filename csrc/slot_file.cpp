@@ -161,7 +161,7 @@ void read_checkpoints(const std::vector<uint8_t> & file, const std::vector<uint6
             const auto n_tokens = in.get<int64_t>();
             next.pos_min = in.get<llama_pos>();
             next.pos_max = in.get<llama_pos>();
-            next.data = in.list<uint8_t>(in.get<uint64_t>());
+            next.data = shared_bytes(in.list<uint8_t>(in.get<uint64_t>()));
             in.skip(in.get<uint64_t>());
             in.skip(in.get<uint64_t>());
             if (next.data.empty()) {

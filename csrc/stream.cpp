@@ -21,7 +21,7 @@ stream_session::~stream_session() {
         if (const uint64_t ticket = ticket_) {
             budget_->forget(ticket);
         }
-        budget_->release(n_extra_);
+        budget_->release(memory_part::streams, n_extra_);
     }
 }
 
@@ -79,7 +79,7 @@ void stream_session::keep(size_t n_extra) {
         ended = state_ == session_state::finished;
     }
     if (budget_) {
-        budget_->charge(n_extra_);
+        budget_->charge(memory_part::streams, n_extra_);
     }
     if (ended) {
         offer();
@@ -174,7 +174,7 @@ void stream_session::evict() noexcept {
 
 // Producer. What the next block may take, with the oldest events dropped where the budget does not allow more.
 size_t stream_session::allowed_block(size_t wanted, size_t n_event) {
-    if (budget_->make_room(wanted) || !kept_) {
+    if (budget_->make_stream_room(wanted) || !kept_) {
         return wanted;
     }
     const size_t n_held = ring_.memory();

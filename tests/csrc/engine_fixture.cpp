@@ -134,6 +134,13 @@ control_result wait_for(const std::shared_ptr<control_ticket> & ticket) {
     return ticket->results()->front();
 }
 
+std::string tokens_of(std::string text) {
+    for (size_t begin; (begin = text.find('<')) != std::string::npos;) {
+        text.erase(begin, text.find("> ", begin) + 2 - begin);
+    }
+    return text;
+}
+
 std::string answer(const submitted & handle) {
     wait_until(handle, [&] { return handle.session->state() == session_state::finished; });
     return handle.session->read(0, SIZE_MAX).slice.text();

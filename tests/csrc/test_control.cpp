@@ -38,14 +38,6 @@ std::string note(const char * action, int32_t position) {
     return std::string("<") + action + " " + std::to_string(position) + "> ";
 }
 
-// The answer without its notes.
-std::string tokens_of(std::string text) {
-    for (size_t begin; (begin = text.find('<')) != std::string::npos;) {
-        text.erase(begin, text.find("> ", begin) + 2 - begin);
-    }
-    return text;
-}
-
 bool contains(const std::string & text, const std::string & part) {
     return text.find(part) != std::string::npos;
 }
@@ -250,6 +242,52 @@ TEST(a_prompt_that_needs_a_paused_request_s_cells_gets_them) {
     CHECK_EQ(target.metrics().n_parked.load(), 1u);
     CHECK(control(target, paused, control_action::resume).success);
     CHECK_EQ(tokens_of(answer(paused)), plain_loop(prompt(1, 100), n_predict, 1024));
+}
+
+// Pauses the first of two requests in one slot, lets the second one have it, and resumes the first.
+void check_slot_of_a_paused_request(bool unified, int32_t id_slot) {
+    step_gate gate;
+    engine target(demo_model(), engine_params(1, 1024, unified), gate.decoder());
+    const auto paused = target.submit(controlled(prompt(1, 100), n_predict));
+    gate.run(20);
+    CHECK(control_in_step(gate, target, paused, control_action::pause).success);
+    CHECK_EQ(target.metrics().n_parked.load(), 0u);
+    auto other = request(prompt(2, 60), n_predict);
+    other.params.id_slot = id_slot;
+    CHECK_EQ(answer(target.submit(std::move(other))), plain_loop(prompt(2, 60), n_predict, 1024));
+    CHECK_EQ(target.metrics().n_parked.load(), 1u);
+    CHECK(control(target, paused, control_action::resume).state == request_state::queued);
+    CHECK_EQ(tokens_of(answer(paused)), plain_loop(prompt(1, 100), n_predict, 1024));
+}
+
+TEST(a_request_that_needs_a_paused_request_s_slot_gets_it) {
+    for (const bool unified : {true, false}) {
+        check_slot_of_a_paused_request(unified, -1);
+        check_slot_of_a_paused_request(unified, 0);
+    }
+}
+
+TEST(paused_requests_keep_their_slots_where_they_would_not_be_enough) {
+    step_gate gate;
+    engine target(demo_model(), engine_params(3, 3072, true), gate.decoder());
+    const auto paused = target.submit(controlled(prompt(1, 60), n_predict));
+    const auto running = target.submit(request(prompt(2, 60), n_predict));
+    gate.run(20);
+    const auto pausing = post(target, paused, control_action::pause);
+    gate.run(1);
+    CHECK(wait_for(pausing).success);
+    // It needs all three slots, and one of them is busy.
+    const auto choices = target.submit(request(prompt(3, 60), n_predict, 3));
+    gate.run(5);
+    CHECK_EQ(target.metrics().n_parked.load(), 0u);
+    gate.open();
+    CHECK_EQ(answer(running), plain_loop(prompt(2, 60), n_predict, 1024));
+    for (const std::string & each : answers(choices, 3)) {
+        CHECK_EQ(each, plain_loop(prompt(3, 60), n_predict, 1024));
+    }
+    CHECK_EQ(target.metrics().n_parked.load(), 1u);
+    CHECK(control(target, paused, control_action::resume).success);
+    CHECK_EQ(tokens_of(answer(paused)), plain_loop(prompt(1, 60), n_predict, 1024));
 }
 
 TEST(a_pause_ends_at_its_time_limit) {

@@ -221,10 +221,10 @@ TEST(what_others_hold_too_is_not_copied_to_host_memory) {
     second.params.id_slot = 1;
     CHECK_EQ(answer(target.submit(std::move(second))), plain_loop(with_tail(320, 1, 40), 100, 1024));
     CHECK_EQ(target.slots()[0].n_cached, 0);
-    CHECK_EQ(target.metrics().n_cache_bytes.load(), 0u);
+    CHECK_EQ(target.budget().used(memory_part::prefixes), 0u);
     // What nobody else holds is.
     answer(target.submit(request(prompt(3, 400), 5)));
-    CHECK(target.metrics().n_cache_bytes.load() > 0u);
+    CHECK(target.budget().used(memory_part::prefixes) > 0u);
 }
 
 TEST(the_idle_cache_that_was_unused_for_longest_goes_first) {

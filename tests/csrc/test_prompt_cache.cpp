@@ -112,7 +112,8 @@ TEST(the_cache_keeps_to_its_limit) {
     engine target(demo_model(), engine_params(1, 2048, true));
     common_params params = engine_params(1, 2048, true).common;
     const auto context = decoder(*demo_model(), params);
-    prompt_cache cache(1);
+    const auto budget = std::make_shared<byte_budget>(0);
+    prompt_cache cache(budget, 1);
     slot filled;
     const auto tokens = prompt(0, 600);
     for (int i = 0; i < 8; ++i) {
@@ -124,10 +125,10 @@ TEST(the_cache_keeps_to_its_limit) {
         filled.cached.assign(own.begin(), own.end());
         CHECK(cache.keep(context.context(), filled));
         CHECK(!cache.keep(context.context(), filled));
-        CHECK(cache.n_bytes() <= size_t{1} << 20);
+        CHECK(budget->used(memory_part::prefixes) <= size_t{1} << 20);
     }
     CHECK(cache.size() >= 1 && cache.size() < 8);
-    prompt_cache small(0);
+    prompt_cache small(budget, 0);
     CHECK(!small.keep(context.context(), filled));
 }
 
@@ -135,8 +136,10 @@ TEST(a_sequence_that_grew_takes_the_place_of_its_beginning) {
     common_params params = engine_params(1, 2048, true).common;
     const auto context = decoder(*demo_model(), params);
     auto tokens = prompt(0, 200);
-    prompt_cache grown(-1);
-    prompt_cache at_once(-1);
+    const auto grown_bytes = std::make_shared<byte_budget>(0);
+    const auto at_once_bytes = std::make_shared<byte_budget>(0);
+    prompt_cache grown(grown_bytes, -1);
+    prompt_cache at_once(at_once_bytes, -1);
     slot filled;
     for (size_t begin = 0; begin < tokens.size(); begin += 100) {
         CHECK_EQ(llama_decode(context.context(), llama_batch_get_one(tokens.data() + begin, 100)), 0);
@@ -146,5 +149,5 @@ TEST(a_sequence_that_grew_takes_the_place_of_its_beginning) {
     }
     CHECK(at_once.keep(context.context(), filled));
     CHECK_EQ(grown.size(), 1u);
-    CHECK_EQ(grown.n_bytes(), at_once.n_bytes());
+    CHECK_EQ(grown_bytes->used(), at_once_bytes->used());
 }

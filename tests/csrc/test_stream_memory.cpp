@@ -110,7 +110,7 @@ TEST(a_session_that_is_kept_after_its_end_may_be_evicted) {
     session->append(std::string(5000, 'a'));
     session->finish(std::nullopt);
     session->keep(0);
-    CHECK(!budget->make_room(9000) || session->evicted());
+    CHECK(!budget->make_stream_room(9000) || session->evicted());
     CHECK(session->evicted());
 }
 

@@ -111,14 +111,12 @@ async def test_a_paused_request_stands_still_and_others_go_on(engine: Engine) ->
 async def test_a_queued_request_is_found(engine: Engine) -> None:
     async with await ask(engine, **ENDLESS) as first, await ask(engine, **ENDLESS) as second:
         _deltas = [await wait_for_slot(stream) for stream in (first, second)]
-        assert (await first.control("pause")).success
-        assert (await second.control("pause")).success
         async with await ask(engine) as third:
             assert (first.queue_position, third.queue_position) == (None, 0)
-            refused = await third.control("pause")
+            refused = await third.control("resume")
             assert not refused.success
             assert (refused.state, refused.queue_position) == ("queued", 0)
-            assert refused.message == "too many completions are paused: at most 2 at a time (--max-paused)"
+            assert refused.message == "the completion is not paused"
             stopped = await third.control("stop")
             assert stopped == ControlResult(True, True, "finished", False, 0)
             answer = await third.result()

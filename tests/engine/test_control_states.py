@@ -82,7 +82,7 @@ class Model:
             self.steered = True
         else:
             assert result.message == "the answer is not inside its reasoning"
-            assert result.state == "content"
+            assert result.state in ("content", "queued")  # a pause may have cost it its slot
 
     def check_injection(self, result: ControlResult) -> None:
         """The same of text that is put in."""
@@ -167,9 +167,22 @@ async def act(models: dict[int, Model], index: int, action: str) -> None:
         model.check(action, await model.stream.control(action), n_paused)
 
 
+def check_parks(told: list[str], ended: bool) -> None:
+    """Only a paused request gives its slot away, once, and has one again before it goes on."""
+    paused = parked = False
+    for action in told:
+        paused = action == "pause" if action in ("pause", "resume") else paused
+        if action in ("park", "unpark"):
+            assert parked == (action == "unpark")
+            assert paused == (action == "park")
+            parked = not parked
+    assert ended or not parked
+
+
 def check_answer(model: Model, expected: Completion) -> None:
     notes = [delta.control for delta in model.deltas if delta.control is not None]
-    told = [(note.action, note.position) for note in notes]
+    check_parks([note.action for note in notes], bool(model.ended))
+    told = [(note.action, note.position) for note in notes if note.action not in ("park", "unpark")]
     for _ in range(model.n_armed):  # each is told once more, whatever came of it
         promised = next(note for note in told if note[0] == "reasoning_end" and note not in model.controls)
         told.remove(promised)

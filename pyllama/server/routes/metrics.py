@@ -53,7 +53,11 @@ _COUNTERS: tuple[tuple[str, str | None, str], ...] = (
     ),
     ("pyllama:requests_failed_total", "requests_failed", "Requests that ended with an error"),
     ("pyllama:requests_rejected_total", "requests_rejected", "Requests refused because the queue was full"),
-    ("pyllama:requests_parked_total", "requests_parked", "Requests put back because the KV cache was full"),
+    (
+        "pyllama:requests_parked_total",
+        "requests_parked",
+        "Requests put back because others needed their cells",
+    ),
     ("pyllama:controls_refused_total", "controls_refused", "Controls that did not fit the request's state"),
     ("pyllama:session_replays_total", "session_replays", "Readers that came back to a conversation's stream"),
     ("pyllama:session_gaps_total", "session_gaps", "Readers whose next byte was gone"),
@@ -78,8 +82,20 @@ _GAUGES = (
     ("pyllama:sessions_kept", "sessions_kept", "Conversations whose stream has ended and can be read again"),
     ("pyllama:session_readers", "session_readers", "Readers of conversations' streams"),
     ("pyllama:service_seconds", "service_seconds", "Mean time that a request keeps its slot"),
-    ("pyllama:stream_bytes", "stream_bytes", "Memory of all streams"),
-    ("pyllama:cache_bytes", "cache_bytes", "Memory of the sequences kept in host memory (--cache-ram)"),
+    (
+        "pyllama:memory_bytes",
+        "memory_bytes",
+        "Host memory of streams, cached prompts, checkpoints and parked requests",
+    ),
+    (
+        "pyllama:memory_limit_bytes",
+        "memory_limit_bytes",
+        "Limit of that memory (--host-memory), 0 for none",
+    ),
+    ("pyllama:stream_bytes", "stream_bytes", "Share of that memory: all streams"),
+    ("pyllama:cache_bytes", "cache_bytes", "Share of that memory: cached prompts (--cache-ram)"),
+    ("pyllama:checkpoint_bytes", "checkpoint_bytes", "Share of that memory: checkpoints"),
+    ("pyllama:parked_bytes", "parked_bytes", "Share of that memory: what parked requests had computed"),
 )
 
 # (name on the wire, name in Engine.histograms(), help)
