@@ -81,42 +81,93 @@ void drop_from_cache(llama_context * ctx, slot & slot, const token_range & dropp
     drop_checkpoints_after(slot.checkpoints, dropped.begin);
 }
 
+namespace {
+
+// Of each beginning of a pattern, how much of its end is a beginning again: what a search by Knuth, Morris and Pratt
+// goes on with where the next token differs.
+std::vector<size_t> borders(const llama_token * pattern, size_t n, size_t & n_compared) {
+    std::vector<size_t> border(n, 0);
+    for (size_t i = 1, k = 0; i < n; ++i) {
+        while (++n_compared, k > 0 && pattern[i] != pattern[k]) {
+            k = border[k - 1];
+        }
+        k += pattern[i] == pattern[k] ? 1 : 0;
+        border[i] = k;
+    }
+    return border;
+}
+
+// Where the pattern begins in `old`, from `from` on; the size of `old` when it does not.
+size_t find_pattern(const std::vector<llama_token> & old, size_t from, const llama_token * pattern, size_t n,
+                    size_t & n_compared) {
+    const std::vector<size_t> border = borders(pattern, n, n_compared);
+    for (size_t i = from, k = 0; i < old.size(); ++i) {
+        while (++n_compared, k > 0 && old[i] != pattern[k]) {
+            k = border[k - 1];
+        }
+        k += old[i] == pattern[k] ? 1 : 0;
+        if (k == n) {
+            return i + 1 - n;
+        }
+    }
+    return old.size();
+}
+
+}  // namespace
+
+std::vector<moved_chunk> find_chunks(const std::vector<llama_token> & old, const std::vector<llama_token> & tokens,
+                                     size_t kept, size_t n_least, size_t * n_compared) {
+    std::vector<moved_chunk> chunks;
+    size_t n_looked = 0;
+    const size_t wanted = tokens.size() - 1;
+    size_t from = kept;
+    size_t to = kept;
+    while (n_least > 0 && to + n_least <= wanted && from + n_least <= old.size()) {
+        from = find_pattern(old, from, tokens.data() + to, n_least, n_looked);
+        if (from == old.size()) {
+            break;
+        }
+        size_t n = n_least;
+        while (++n_looked, from + n < old.size() && to + n < wanted && old[from + n] == tokens[to + n]) {
+            ++n;
+        }
+        chunks.push_back({from, to, n});
+        from += n;
+        to += n;
+    }
+    if (n_compared != nullptr) {
+        *n_compared = n_looked;
+    }
+    return chunks;
+}
+
 int32_t reuse_chunks(llama_context * ctx, slot & slot, const std::vector<llama_token> & tokens, int32_t kept,
                      int32_t n_least) {
     if (slot.cached.n_shared() > static_cast<size_t>(kept)) {
         return kept;
     }
+    const std::vector<moved_chunk> chunks =
+        find_chunks(slot.cached.list(), tokens, static_cast<size_t>(kept), static_cast<size_t>(n_least));
+    if (chunks.empty()) {
+        return kept;
+    }
     llama_memory_t memory = llama_get_memory(ctx);
-    const std::vector<llama_token> & old = slot.cached.list();
-    const size_t wanted = tokens.size() - 1;  // at least one token gives logits
-    auto to = static_cast<size_t>(kept);
-    for (size_t from = to; from < old.size() && to < wanted;) {
-        size_t n = 0;
-        while (from + n < old.size() && to + n < wanted && old[from + n] == tokens[to + n]) {
-            ++n;
-        }
-        if (n < static_cast<size_t>(n_least)) {
-            ++from;
-            continue;
-        }
-        const auto begin = static_cast<llama_pos>(from);
-        const auto target = static_cast<llama_pos>(to);
-        if (from != to) {
+    for (const moved_chunk & each : chunks) {
+        if (each.from != each.to) {
+            const auto begin = static_cast<llama_pos>(each.from);
+            const auto target = static_cast<llama_pos>(each.to);
             llama_memory_seq_rm(memory, slot.sequence, target, begin);
-            llama_memory_seq_add(memory, slot.sequence, begin, begin + static_cast<llama_pos>(n), target - begin);
+            llama_memory_seq_add(memory, slot.sequence, begin, begin + static_cast<llama_pos>(each.n), target - begin);
             slot.unsettled = true;
         }
-        from += n;
-        to += n;
     }
-    if (to > static_cast<size_t>(kept)) {
-        slot.n_exact = std::min(slot.n_exact, kept);
-        drop_checkpoints_after(slot.checkpoints, kept);
-        llama_memory_seq_rm(memory, slot.sequence, static_cast<llama_pos>(to), -1);
-        slot.cached.keep(static_cast<size_t>(kept));
-        slot.cached.append(tokens.begin() + kept, tokens.begin() + static_cast<std::ptrdiff_t>(to));
-    }
-    return static_cast<int32_t>(to);
+    const size_t end = chunks.back().to + chunks.back().n;
+    slot.n_exact = std::min(slot.n_exact, kept);
+    drop_checkpoints_after(slot.checkpoints, kept);
+    llama_memory_seq_rm(memory, slot.sequence, static_cast<llama_pos>(end), -1);
+    slot.cached.keep(static_cast<size_t>(kept));
+    slot.cached.append(tokens.begin() + kept, tokens.begin() + static_cast<std::ptrdiff_t>(end));
+    return static_cast<int32_t>(end);
 }
 
 }  // namespace pyllama

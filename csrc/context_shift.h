@@ -28,6 +28,19 @@ bool can_shift(const llama_context * ctx, const common_params & params);
 // sequence keeps what is in front of it instead, and the rest is a prefill.
 void drop_from_cache(llama_context * ctx, slot & slot, const token_range & dropped);
 
+// n tokens of an old list that a new one has further up front, or at the same place.
+struct moved_chunk {
+    size_t from = 0;
+    size_t to = 0;
+    size_t n = 0;
+};
+
+// Behind the first `kept` tokens, which both lists have: chunks of at least n_least tokens of `old`, in order, that
+// give `tokens` without a gap, but for its last token, which gives the logits. Linear in both lists, whatever is in
+// them. n_compared: counts the tokens that were looked at, when it is not null.
+std::vector<moved_chunk> find_chunks(const std::vector<llama_token> & old, const std::vector<llama_token> & tokens,
+                                     size_t kept, size_t n_least, size_t * n_compared = nullptr);
+
 // The slot's cache begins with `kept` of `tokens`. Looks behind them for chunks of at least n_least tokens that
 // `tokens` has further up front, and moves them there. Returns how many of `tokens` the cache then begins with; it
 // holds nothing else.

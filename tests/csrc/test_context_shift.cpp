@@ -130,6 +130,75 @@ TEST(choices_that_share_cells_are_computed_again_instead) {
     CHECK_EQ(texts[1], expected(tokens, 200, 10, 0, false));
 }
 
+namespace {
+
+// Looks at every place, with no thought for what that costs.
+std::vector<moved_chunk> chunks_by_hand(const std::vector<llama_token> & old, const std::vector<llama_token> & tokens,
+                                        size_t kept, size_t n_least) {
+    std::vector<moved_chunk> chunks;
+    size_t to = kept;
+    for (size_t from = kept; from < old.size() && to + 1 < tokens.size();) {
+        size_t n = 0;
+        while (from + n < old.size() && to + n + 1 < tokens.size() && old[from + n] == tokens[to + n]) {
+            ++n;
+        }
+        if (n >= n_least) {
+            chunks.push_back({from, to, n});
+            from += n;
+            to += n;
+        } else {
+            ++from;
+        }
+    }
+    return chunks;
+}
+
+}  // namespace
+
+TEST(chunks_are_those_that_a_plain_search_finds) {
+    random_source random(1);
+    size_t n_found = 0;
+    for (int i = 0; i < 20000; ++i) {
+        const uint32_t n_kinds = 1 + random.below(4);
+        const auto list = [&](size_t n) {
+            std::vector<llama_token> tokens(n);
+            for (llama_token & each : tokens) {
+                each = static_cast<llama_token>(random.below(n_kinds));
+            }
+            return tokens;
+        };
+        const auto old = list(random.below(60));
+        const auto tokens = list(1 + random.below(60));
+        const size_t kept = random.below(static_cast<uint32_t>(std::min(old.size() + 1, tokens.size())));
+        const size_t n_least = 1 + random.below(8);
+        const auto found = find_chunks(old, tokens, kept, n_least);
+        const auto expected_chunks = chunks_by_hand(old, tokens, kept, n_least);
+        CHECK_EQ(found.size(), expected_chunks.size());
+        for (size_t k = 0; k < found.size(); ++k) {
+            CHECK_EQ(found[k].from, expected_chunks[k].from);
+            CHECK_EQ(found[k].to, expected_chunks[k].to);
+            CHECK_EQ(found[k].n, expected_chunks[k].n);
+        }
+        n_found += found.size();
+    }
+    CHECK(n_found > 10000);
+}
+
+TEST(looking_for_chunks_is_linear_whatever_the_client_sends) {
+    constexpr size_t n = 20000;
+    const std::vector<llama_token> old(n, 7);
+    for (const size_t n_least : {size_t{1}, size_t{2}, n / 2, n - 2}) {
+        for (const size_t n_alike : {size_t{0}, n_least - 1, n_least}) {
+            // One token after so many would break every run.
+            std::vector<llama_token> tokens(n, 7);
+            tokens[std::min(n_alike, n - 1)] = 8;
+            size_t n_compared = 0;
+            find_chunks(old, tokens, 0, n_least, &n_compared);
+            CHECK(n_compared <= 6 * (old.size() + tokens.size()));
+        }
+    }
+}
+
 // A long message lands at every fill of the context.
 TEST(forced_text_makes_room_for_itself) {
     reasoning_tags tags;
