@@ -73,7 +73,7 @@ void engine::fork(slot & leader, const float * row, std::vector<ready_slot> & re
         }
         each.running = leader.running->take_follower();
         each.running->note_slot(each.id);
-        each.lora = each.running->params().lora;
+        each.take_origin(each.running->params());
         each.reserved_for = nullptr;
         each.assigned = ++clock_;
         if (!decoder_->can_copy() || !copy_cache(decoder_->context(), leader, each, decoder_->unified())) {

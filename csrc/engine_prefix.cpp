@@ -42,7 +42,7 @@ engine::prefix_choice engine::choose_prefix(const slot & target, const generatio
     }
     const auto usable = [&](llama_seq_id sequence) {
         const slot & other = slots_[static_cast<size_t>(sequence)];
-        return &other != &target && same_set(other.lora, params.lora) ? other.n_exact : 0;
+        return &other != &target && same_origin(other, params) ? other.n_exact : 0;
     };
     if (!decoder_->can_share()) {
         int32_t longest = whole_prefix(target, choice.n) + least_shared - 1;
@@ -63,8 +63,7 @@ engine::prefix_choice engine::choose_prefix(const slot & target, const generatio
     }
     for (const slot & each : slots_) {
         const bool later = &each == &target || (target.running && each.assigned > target.assigned);
-        if (later || !each.prefilling() || each.running->rests() ||
-            !same_set(each.running->params().lora, params.lora)) {
+        if (later || !each.prefilling() || each.running->rests() || !same_origin(each.running->params(), params)) {
             continue;
         }
         const int32_t n = whole(common_prefix(next.tokens(), each.running->tokens()));
@@ -82,7 +81,7 @@ int32_t engine::take_own(slot & target, int32_t wanted) {
     const generation_params & params = running.params();
     const auto last = static_cast<int32_t>(running.tokens().size()) - 1;
     if (params.n_cache_reuse > 0 && params.cache_prompt && last <= params.n_reuse_most && decoder_->moves_chunks() &&
-        same_set(target.lora, params.lora)) {
+        same_origin(target, params)) {
         const int32_t kept = reuse_chunks(decoder_->context(), target, running.tokens(), wanted, params.n_cache_reuse);
         if (kept > wanted) {
             return kept;
@@ -98,7 +97,7 @@ void engine::take_prefix(slot & target) {
     target.awaited = found.awaited;
     if (found.awaited.from != nullptr) {
         keep_prefix(decoder_->context(), target, found.from == &target ? found.n : 0);
-        target.lora = running.params().lora;
+        target.take_origin(running.params());
         metrics_.n_prefix_waits++;
         return;
     }
@@ -115,7 +114,7 @@ void engine::take_prefix(slot & target) {
     if (kept < found.n) {
         metrics_.n_prefix_refused++;
     }
-    target.lora = running.params().lora;
+    target.take_origin(running.params());
     metrics_.n_cached_tokens += static_cast<uint64_t>(kept);
     running.start(renderer_, kept);
 }

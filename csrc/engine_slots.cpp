@@ -45,6 +45,10 @@ slot_action_result engine::save_slot(int32_t id, const std::string & filename) {
     uint64_t identity = 0;
     when_idle(id, [&](slot & target) {
         begin = generation::clock::now();
+        if (!target.domain.empty() && !target.cached.empty()) {
+            throw error(error_kind::unsupported,
+                        "the slot's prompt has a cache_salt, or is one key's: a file would not keep it apart");
+        }
         saved = save_sequence(decoder_->context(), target);
         identity = identity_;
     });
@@ -102,7 +106,7 @@ void engine::restore(slot & target, std::vector<uint8_t> & file, slot_file_conte
         return;
     }
     const saved_sequence empty = save_sequence(decoder_->context(), target);
-    saved_sequence saved{std::move(contents.tokens), contents.lora, contents.n_exact, {}, {}};
+    saved_sequence saved{std::move(contents.tokens), contents.lora, {}, contents.n_exact, {}, {}};
     const auto begin = file.begin() + static_cast<std::ptrdiff_t>(contents.state_begin - state_head);
     std::copy_n(empty.state.begin(), state_head, begin);
     saved.state.assign(begin, begin + static_cast<std::ptrdiff_t>(state_head + contents.state_size));

@@ -23,6 +23,9 @@ submitted engine::submit(prepared_request && prepared) {
     if (!prepared.params.lora) {
         prepared.params.lora = lora();
     }
+    if (params_.share_within_key && !prepared.owner.empty()) {
+        prepared.params.domain += '\0' + prepared.owner;  // no salt has that byte
+    }
     const int32_t n_choices = prepared.n_choices;
     if (n_choices > n_slots()) {
         throw bad_request(

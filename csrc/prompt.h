@@ -28,6 +28,9 @@ struct generation_params {
     std::vector<std::string> template_stop;
     int32_t n_logprobs = -1;  // -1 = none wanted; otherwise how many alternatives per token (0-20)
     bool cache_prompt = true;
+    // Prefixes are shared within one domain only: requests with the same cache_salt and, where keys are kept apart, of
+    // the same key.
+    std::string domain;
     uint32_t seed_offset = 0;  // of several choices of a prompt, the nth has the seed plus n
     int32_t id_slot = -1;      // a particular slot, or any
     int32_t priority = 0;      // in the queue: higher first

@@ -19,17 +19,16 @@ bool begins_with(const llama_tokens & tokens, const llama_tokens & prefix) {
 }
 
 bool contains(const saved_sequence & saved, const slot & from) {
-    return same_set(saved.lora, from.lora) && saved.n_exact >= from.n_exact &&
-           begins_with(saved.tokens, from.cached.list());
+    return same_origin(saved, from) && saved.n_exact >= from.n_exact && begins_with(saved.tokens, from.cached.list());
 }
 
 bool is_contained(const saved_sequence & saved, const slot & from) {
-    return same_set(saved.lora, from.lora) && begins_with(from.cached.list(), saved.tokens) &&
+    return same_origin(saved, from) && begins_with(from.cached.list(), saved.tokens) &&
            from.n_exact >= static_cast<int32_t>(saved.tokens.size());
 }
 
 int32_t usable_prefix(const saved_sequence & saved, const generation & next) {
-    if (!same_set(saved.lora, next.params().lora)) {
+    if (!same_origin(saved, next.params())) {
         return 0;
     }
     return without_cut_media(next.tokens(), std::min(common_prefix(saved.tokens, next.tokens()), saved.n_exact));
@@ -96,7 +95,7 @@ bool prompt_cache::store(llama_context * ctx, const slot & from, const generatio
 // Those that wait for a part of the newest sequence wait for all of it.
 void prompt_cache::take_over(kept_sequence & newest) {
     for (auto each = kept_.begin(); &*each != &newest;) {
-        if (begins_with(newest.saved.tokens, each->saved.tokens) && same_set(newest.saved.lora, each->saved.lora) &&
+        if (begins_with(newest.saved.tokens, each->saved.tokens) && same_origin(newest.saved, each->saved) &&
             newest.saved.n_exact >= static_cast<int32_t>(each->saved.tokens.size())) {
             newest.owners.insert(newest.owners.end(), each->owners.begin(), each->owners.end());
             each = kept_.erase(each);

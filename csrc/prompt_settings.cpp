@@ -57,6 +57,7 @@ void take_settings(const model & model, generation_request & request, const prom
     params.n_predict = request.n_predict;
     params.n_logprobs = request.n_logprobs;
     params.cache_prompt = request.cache_prompt;
+    params.domain = std::move(request.cache_salt);
     params.id_slot = request.id_slot;
     params.n_keep = request.n_keep;
     params.n_discard = request.n_discard;

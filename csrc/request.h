@@ -31,6 +31,7 @@ struct request_limits {
     static constexpr size_t n_schema_properties = 512;  // of one object
     static constexpr size_t n_schema_refs = 256;
     static constexpr size_t user_grammar_bytes = 1 << 18;
+    static constexpr size_t cache_salt_bytes = 256;
     static constexpr size_t n_reasoning_tags = 16;
     static constexpr size_t reasoning_tag_bytes = 256;
     static constexpr size_t reasoning_message_bytes = 1 << 16;
@@ -49,6 +50,7 @@ struct generation_request {
     bool include_usage = false;
     bool echo = false;  // repeat the continued message's text
     bool cache_prompt = true;
+    std::string cache_salt;
     bool timings_per_token = false;
     bool return_progress = false;
     int32_t sse_ping_interval = 30;  // seconds of silence before a keep-alive comment; -1 = none

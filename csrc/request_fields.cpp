@@ -163,6 +163,20 @@ void read_chat_logprobs(const common_json & body, generation_request & request) 
     request.sampling.n_probs = std::max(request.n_logprobs, 0);
 }
 
+namespace {
+
+std::string read_salt(const common_json & value) {
+    std::string salt = as_string(value, "cache_salt");
+    if (salt.empty() || salt.size() > request_limits::cache_salt_bytes || salt.find('\0') != std::string::npos) {
+        throw bad_request("'cache_salt' must have 1 to " + std::to_string(request_limits::cache_salt_bytes) +
+                              " bytes, and none of them 0",
+                          "cache_salt");
+    }
+    return salt;
+}
+
+}  // namespace
+
 void take_schema(const common_json & schema, const std::string & field, generation_request & request) {
     check_schema(as_object(schema, field), field);
     request.schema_field = field;
@@ -198,6 +212,9 @@ void read_plain_fields(const model & model, const common_json & body, generation
         // As in llama-server, an empty list is none.
         request.lora =
             lora->is_array() && lora->empty() ? nullptr : read_lora(*lora, params.lora_adapters.size(), "lora");
+    }
+    if (const common_json * salt = find_field(body, "cache_salt")) {
+        request.cache_salt = read_salt(*salt);
     }
     read_reasoning(params, body, request);
     if (const common_json * options = find_field(body, "stream_options")) {

@@ -11,7 +11,7 @@ size_t saved_size(llama_context * ctx, const slot & slot) {
 }
 
 saved_sequence save_sequence(llama_context * ctx, const slot & slot) {
-    saved_sequence saved{slot.cached.list(), slot.lora, slot.n_exact, {}, slot.checkpoints};
+    saved_sequence saved{slot.cached.list(), slot.lora, slot.domain, slot.n_exact, {}, slot.checkpoints};
     saved.state.resize(llama_state_seq_get_size_ext(ctx, slot.sequence, LLAMA_STATE_SEQ_FLAGS_NONE));
     const size_t n = llama_state_seq_get_data_ext(ctx, saved.state.data(), saved.state.size(), slot.sequence,
                                                   LLAMA_STATE_SEQ_FLAGS_NONE);
@@ -28,6 +28,7 @@ bool load_sequence(llama_context * ctx, const saved_sequence & saved, slot & slo
                                                   LLAMA_STATE_SEQ_FLAGS_NONE);
     slot.cached.assign(saved.tokens.begin(), saved.tokens.end());
     slot.lora = saved.lora;
+    slot.domain = saved.domain;
     slot.n_exact = saved.n_exact;
     slot.checkpoints = saved.checkpoints;
     if (n == saved.state.size() && holds_whole(ctx, slot)) {

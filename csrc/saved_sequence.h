@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "checkpoint.h"
@@ -15,6 +16,7 @@ namespace pyllama {
 struct saved_sequence {
     llama_tokens tokens;
     lora_set lora;
+    std::string domain;
     int32_t n_exact = slot::all_exact;
     std::vector<uint8_t> state;  // as llama_state_seq_get_data gives it
     std::vector<checkpoint> checkpoints;

@@ -8,6 +8,7 @@
 #include "errors.h"
 #include "log.h"
 #include "log_sink.h"
+#include "prefix_cache.h"
 
 #define PYLLAMA_NO_EXIT_SHIM_MACROS
 #include "exit_shim.h"
@@ -23,18 +24,32 @@ struct own_flag {
     void (*set)(server_params & params, double value);
     double least;
     void (*set_text)(server_params & params, const std::string & text) = nullptr;  // instead of a number
+    const char * text_value = nullptr;                                             // what stands for it in --help
 };
 
 const own_flag own_flags[] = {
     {"--share-prefixes", "PYLLAMA_SHARE_PREFIXES",
      "1: in a unified KV cache, prompts that begin alike share its cells and are decoded once; 0: not (default: 1)",
      [](server_params & p, double v) { p.share_prefixes = v != 0; }, 0},
+    {"--prefix-sharing-scope", "PYLLAMA_PREFIX_SHARING_SCOPE",
+     "whose prompts a request may go on from, in slots and in host memory: all, or key: those of its own API key, so "
+     "that nobody learns from its times what others have asked. cache_salt in a request keeps it apart in either case "
+     "(default: all)",
+     nullptr, 0,
+     [](server_params & p, const std::string & text) {
+         if (text != "all" && text != "key") {
+             throw bad_request("--prefix-sharing-scope: \"" + text + "\" is neither all nor key",
+                               "--prefix-sharing-scope");
+         }
+         p.share_within_key = text == "key";
+     },
+     "{all,key}"},
     {"--max-queue", "PYLLAMA_MAX_QUEUE", "requests that may wait for a slot before new ones get 429 (default: 512)",
      [](server_params & p, double v) { p.max_queue = static_cast<int32_t>(v); }, 0},
     {"--key-priority", "PYLLAMA_KEY_PRIORITY",
      "API keys and the priority of their requests in the queue, from -10 to 10, higher first: KEY=N,...; * is for all "
      "others, and for everybody where there are no keys. A request may ask for less, not for more (default: *=0)",
-     nullptr, 0, [](server_params & p, const std::string & text) { p.key_priority = text; }},
+     nullptr, 0, [](server_params & p, const std::string & text) { p.key_priority = text; }, "KEY=N,..."},
     {"--step-budget-ms", "PYLLAMA_STEP_BUDGET_MS",
      "milliseconds that a step may take while somebody decodes, so that a long prompt holds no answer up: its chunks "
      "are "
@@ -93,7 +108,7 @@ const own_flag own_flags[] = {
 };
 
 const char * value_of(const own_flag & flag) {
-    return flag.set_text != nullptr ? "KEY=N,..." : "N";
+    return flag.set_text != nullptr ? flag.text_value : "N";
 }
 
 const own_flag * find_own(std::string name) {
@@ -253,8 +268,8 @@ size_t host_memory_limit(const server_params & params) {
     if (params.host_memory_mib >= 0) {
         return static_cast<size_t>(params.host_memory_mib) << 20;
     }
-    const int32_t cache_mib = params.common.cache_ram_mib != 0 ? params.common.cache_ram_mib
-                                                               : common_params().cache_ram_mib;
+    const int32_t cache_mib =
+        params.common.cache_ram_mib != 0 ? params.common.cache_ram_mib : common_params().cache_ram_mib;
     return cache_mib < 0 ? 0 : (static_cast<size_t>(cache_mib) << 20) + static_cast<size_t>(params.max_stream_bytes);
 }
 
@@ -263,9 +278,10 @@ void resolve_parallel(common_params & params) {
         params.n_parallel = 4;
         params.kv_unified = true;
     }
-    if (params.n_parallel > static_cast<int32_t>(llama_max_parallel_sequences())) {
+    const size_t most = std::min(llama_max_parallel_sequences(), prefix_cache::max_sequences);
+    if (params.n_parallel > static_cast<int32_t>(most)) {
         throw bad_request("--parallel " + std::to_string(params.n_parallel) + " is more than the " +
-                              std::to_string(llama_max_parallel_sequences()) + " sequences llama.cpp can hold",
+                              std::to_string(most) + " sequences that one engine can hold",
                           "--parallel");
     }
     if (params.kv_unified_per_slot > 0 && params.n_ctx == 0 &&

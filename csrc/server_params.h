@@ -15,6 +15,7 @@ struct server_params {
     int32_t exit_code = -1;  // >= 0: a flag that prints and ends (--help, --version, ...) did its work
 
     bool share_prefixes = true;                     // of the unified KV cache, among slots
+    bool share_within_key = false;                  // prompts are reused by requests of the same API key only
     int32_t max_queue = 512;                        // requests that may wait for a slot; more get 429
     double step_budget_ms = 0;                      // of a step while somebody decodes; 0 = measured, -1 = none
     std::string key_priority;                       // KEY=N,...: of an API key's requests in the queue

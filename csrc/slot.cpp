@@ -59,7 +59,7 @@ int32_t slot::n_alike() const {
 }
 
 int32_t slot::usable_prefix(const generation & next) const {
-    if (!next.params().cache_prompt || !same_set(lora, next.params().lora)) {
+    if (!next.params().cache_prompt || !same_origin(*this, next.params())) {
         return 0;
     }
     return without_cut_media(next.tokens(), std::min(common_prefix(next.tokens(), cached.list()), n_exact));
@@ -162,6 +162,7 @@ bool take_copy(llama_context * ctx, const slot & from, slot & to) {
         return false;
     }
     to.lora = from.lora;
+    to.domain = from.domain;
     to.n_exact = from.n_exact;
     return true;
 }

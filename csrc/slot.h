@@ -21,6 +21,7 @@
 #include <cstdint>
 #include <limits>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "cached_tokens.h"
@@ -59,6 +60,7 @@ struct slot {
     uint64_t assigned = 0;                // order of assignment: prefill is first come, first served
     const slot * reserved_for = nullptr;  // a leader's slot; then nothing runs here and nothing is cached
     lora_set lora;                        // the adapters that the cache was computed with
+    std::string domain;                   // and whose it is: see generation_params
     // The first tokens whose entries are what a prefill of them gives; those behind were moved by a shift.
     int32_t n_exact = all_exact;
     bool unsettled = false;  // a shift or a copy waits for the next decode, which applies it
@@ -82,9 +84,21 @@ struct slot {
     // How many of those tokens are of one kind: text, or one chunk of media.
     int32_t n_alike() const;
 
+    // What is computed next is the generation's.
+    void take_origin(const generation_params & params) {
+        lora = params.lora;
+        domain = params.domain;
+    }
+
     // How much of the generation's tokens the cache holds as they would be computed for it.
     int32_t usable_prefix(const generation & next) const;
 };
+
+// Whether what was computed for one may be a prefix of the other: under the same adapters, and within one domain.
+template <typename A, typename B>
+bool same_origin(const A & a, const B & b) {
+    return same_set(a.lora, b.lora) && a.domain == b.domain;
+}
 
 // How many tokens two lists begin with alike.
 int32_t common_prefix(const std::vector<llama_token> & a, const std::vector<llama_token> & b);

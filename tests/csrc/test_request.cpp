@@ -123,6 +123,16 @@ TEST(logit_bias_takes_all_three_forms) {
     CHECK(!parsed(R"("logit_bias":[["hello",1]])").sampling.logit_bias.empty());
 }
 
+TEST(a_cache_salt_is_a_short_text) {
+    CHECK_EQ(parsed(R"("cache_salt":"tenant-7")").cache_salt, "tenant-7");
+    CHECK_EQ(parsed(R"("cache_salt":null)").cache_salt, "");
+    for (const std::string wrong : {"\"\"", "7", "[]", "\"a\\u0000b\""}) {
+        CHECK_THROWS(error, parsed("\"cache_salt\":" + wrong));
+    }
+    CHECK_EQ(parsed("\"cache_salt\":\"" + repeated("x", 256) + "\"").cache_salt.size(), 256u);
+    CHECK_THROWS(error, parsed("\"cache_salt\":\"" + repeated("x", 257) + "\""));
+}
+
 TEST(what_llama_server_clamps_is_clamped) {
     const auto low = parsed(R"("temperature":-1,"top_k":-7,"top_p":-1,"min_p":-1,"mirostat":-1)");
     CHECK_EQ(low.sampling.temp, 0.0f);

@@ -29,7 +29,7 @@ NUMBERS = (
     "mirostat_tau mirostat_eta adaptive_target adaptive_decay"
 ).split()
 STRINGS = ("grammar", "reasoning_format", "reasoning_effort", "reasoning_budget_message")
-STRINGS += ("reasoning_budget_start_tag", "reasoning_budget_end_tag")
+STRINGS += ("reasoning_budget_start_tag", "reasoning_budget_end_tag", "cache_salt")
 OBJECTS = ("stream_options", "response_format", "json_schema", "chat_template_kwargs")
 LISTS = ("messages", "tools", "dry_sequence_breakers")
 

@@ -148,3 +148,16 @@ def test_embeddings_lower_the_batch(capfd: pytest.CaptureFixture[str]) -> None:
     (line,) = capfd.readouterr().err.splitlines()
     assert "256" in line
     assert "64" in line
+
+
+def test_the_scope_of_shared_prefixes_is_one_of_two_words() -> None:
+    for scope in ("all", "key"):
+        _llama.ServerParams(["--prefix-sharing-scope", scope])
+    with pytest.raises(InvalidRequestError, match=r'^--prefix-sharing-scope: "none" is neither all nor key$'):
+        _llama.ServerParams(["--prefix-sharing-scope", "none"])
+
+
+def test_more_slots_than_sequences_are_refused_in_one_line() -> None:
+    assert _llama.ServerParams(["--parallel", "256"]).as_dict()["n_parallel"] == 256
+    with pytest.raises(InvalidRequestError, match=r"^--parallel 257 is more than the 256 sequences [^\n]*$"):
+        _llama.ServerParams(["--parallel", "257"])

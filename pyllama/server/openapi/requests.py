@@ -72,6 +72,12 @@ GENERATING: dict[str, Schema] = {
     "n_cache_reuse": integer(0, text="least tokens of a cached chunk that is moved; 0: none is"),
     "lora": _SCALES,
     "cache_prompt": BOOLEAN,
+    "cache_salt": {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": 256,
+        "description": "the prompt is reused only by requests with the same",
+    },
     "timings_per_token": BOOLEAN,
     "return_progress": BOOLEAN,
     "sse_ping_interval": integer(-1, text="seconds of silence before a comment line; -1: none"),
