@@ -271,6 +271,7 @@ class engine {
     prefix_choice choose_prefix(const slot & target, const generation & next) const;
     int32_t take_own(slot & target, int32_t wanted);
     void take_prefix(slot & target);
+    void join_others(slot & target);
     void end_waits();
 
     // engine_media.cpp: images in prompts

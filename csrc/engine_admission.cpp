@@ -54,8 +54,9 @@ int32_t engine::named_slot(const generation & next) {
 
 // An idle slot: the one asked for, else the one whose cache shares most of the prompt, else the one unused
 // for longest. Where a prefix can be had from another slot as well, no slot loses more than a quarter of what it holds
-// to one that shares its prefix: that may be another conversation, and this one goes on later. Null when there is no
-// slot, or too few for all choices.
+// to one that shares its prefix: that may be another conversation, and this one goes on later. But a prompt that is
+// asked again takes the slot that holds it, rather than one with something else. Null when there is no slot, or too few
+// for all choices.
 slot * engine::choose_slot(const generation & next) {
     if (!next.followers().empty() && n_idle() < static_cast<size_t>(next.n_slots_needed())) {
         return nullptr;
@@ -88,7 +89,10 @@ slot * engine::choose_slot(const generation & next) {
     }
     const size_t n_left = std::max(static_cast<size_t>(longest), closest->cached.n_shared());
     const bool loses_much = 4 * (closest->cached.size() - n_left) > closest->cached.size();
-    return shares_ && decoder_->can_share() && loses_much && next.params().n_cache_reuse == 0 ? oldest : closest;
+    // Asked again, it loses its old answer. That is less than another conversation.
+    const bool asked_again = static_cast<size_t>(longest) == next.tokens().size() && !oldest->cached.empty();
+    const bool goes_elsewhere = loses_much && !asked_again && next.params().n_cache_reuse == 0;
+    return shares_ && decoder_->can_share() && goes_elsewhere ? oldest : closest;
 }
 
 // Whether the unified cache has cells for the request besides what runs; cells that only idle slots hold count as

@@ -34,6 +34,9 @@ void engine::recall(slot & target, const generation & next) {
     log_text(log_level::debug,
              "updating prompt cache: a slot takes " + std::to_string(found->tokens.size()) + " tokens from it");
     target.taken.from_host = load(*found, target);
+    if (target.taken.from_host) {
+        join_others(target);
+    }
 }
 
 // A copy between streams that is made behind it would overwrite what is loaded, or take it for what was to be copied;

@@ -119,6 +119,23 @@ void engine::take_prefix(slot & target) {
     running.start(renderer_, kept);
 }
 
+// A sequence from host memory has cells of its own for all its tokens. Where another one holds the first of them as
+// well, those cells serve both, and the others are free.
+void engine::join_others(slot & target) {
+    if (!shares_ || !decoder_->can_share()) {
+        return;
+    }
+    const auto usable = [&](llama_seq_id sequence) {
+        const slot & other = slots_[static_cast<size_t>(sequence)];
+        return &other != &target && same_origin(other, target) ? std::min(other.n_exact, target.n_exact) : 0;
+    };
+    const auto found = prefixes_.find(target.cached.list(), usable);
+    const int32_t n = without_cut_media(target.cached.list(), found.n);
+    if (n >= least_shared) {
+        join_prefix(decoder_->context(), slots_[static_cast<size_t>(found.sequence)], target, n);
+    }
+}
+
 // Slots whose prefix is there by now, or does not come any more, go on.
 void engine::end_waits() {
     for (slot & each : slots_) {

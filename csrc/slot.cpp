@@ -205,4 +205,20 @@ int32_t share_prefix(llama_context * ctx, const slot & from, slot & to, int32_t 
     return take_copy(ctx, from, to) ? n : 0;
 }
 
+bool join_prefix(llama_context * ctx, const slot & from, slot & to, int32_t n) {
+    llama_memory_t memory = llama_get_memory(ctx);
+    const std::vector<llama_token> tail(to.cached.list().begin() + n, to.cached.list().end());
+    const llama_pos end = n_positions(from.cached.list(), static_cast<size_t>(n));
+    llama_memory_seq_rm(memory, to.sequence, 0, end);
+    llama_memory_seq_cp(memory, from.sequence, to.sequence, 0, end);
+    to.cached.keep(0);
+    to.cached.share(from.cached, static_cast<size_t>(n));
+    to.cached.append(tail.begin(), tail.end());
+    if (!holds_whole(ctx, to)) {
+        clear_cache(ctx, to);
+        return false;
+    }
+    return true;
+}
+
 }  // namespace pyllama

@@ -124,6 +124,10 @@ int32_t whole_prefix(const slot & from, int32_t n);
 // many tokens the sequence then holds: n, or 0 when they are not whole.
 int32_t share_prefix(llama_context * ctx, const slot & from, slot & to, int32_t n, bool parts);
 
+// The first n tokens, which both sequences hold in cells of their own, are `from`'s cells for both then; in a unified
+// cache with entries for every token. False, with `to` empty, when it is not whole after that.
+bool join_prefix(llama_context * ctx, const slot & from, slot & to, int32_t n);
+
 // Forgets everything the sequence holds.
 void clear_cache(llama_context * ctx, slot & slot);
 

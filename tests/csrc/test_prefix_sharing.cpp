@@ -246,6 +246,59 @@ TEST(the_idle_cache_that_was_unused_for_longest_goes_first) {
     CHECK_EQ(slots[1].n_cached, 89);
 }
 
+TEST(what_costs_more_to_compute_counts_for_younger) {
+    engine target(demo_model(), engine_params(3, 2048, true));
+    const auto ask = [&](uint32_t seed, size_t n_tokens, int32_t id_slot) {
+        auto made = request(prompt(seed, n_tokens), 1);
+        made.params.id_slot = id_slot;
+        answer(target.submit(std::move(made)));
+    };
+    ask(0, 1000, 0);
+    ask(1, 60, 1);
+    for (uint32_t i = 0; i < 30; ++i) {
+        ask(2 + i, 40, 2);
+    }
+    // The long one is the older one by a little. There are cells for either of the two beside this one.
+    ask(40, 1000, 2);
+    CHECK_EQ(target.slots()[0].n_cached, 1000);
+    CHECK_EQ(target.slots()[1].n_cached, 0);
+}
+
+TEST(a_prompt_that_is_asked_again_loses_its_own_answer_and_not_another_conversation) {
+    engine target(demo_model(), engine_params(2, 2048, true));
+    answer(target.submit(request(prompt(1, 200), 20)));
+    answer(target.submit(request(prompt(2, 100), 100)));
+    CHECK_EQ(target.slots()[0].n_cached, 219);
+    CHECK_EQ(target.slots()[1].n_cached, 199);
+    CHECK_EQ(answer(target.submit(request(prompt(2, 100), 20))), plain_loop(prompt(2, 100), 20, 1024));
+    CHECK_EQ(target.slots()[0].n_cached, 219);
+    CHECK_EQ(target.slots()[1].n_cached, 119);
+}
+
+TEST(what_comes_back_from_host_memory_shares_the_cells_that_are_there) {
+    server_params params = engine_params(2, 2048, true);
+    params.common.cache_ram_mib = -1;
+    engine target(demo_model(), params);
+    auto first = with_tail(200, 0, 200);
+    answer(target.submit(request(first, 20)));
+    // Takes the first 200 of its cells, and sends the others to host memory.
+    auto made = request(with_tail(200, 1, 40), 100000);
+    made.params.id_slot = 1;
+    const auto running = target.submit(std::move(made));
+    wait_for_bytes(running, 1);
+    CHECK_EQ(target.slots()[0].n_cached, 0);
+    first.push_back(first.front());
+    auto again = request(first, 20);
+    again.params.id_slot = 0;
+    CHECK_EQ(answer(target.submit(std::move(again))), plain_loop(first, 20, 1024));
+    const auto slots = target.slots();
+    CHECK(slots[0].taken.from_host);
+    CHECK(slots[1].busy);
+    CHECK_EQ(slots[0].n_shared, 200);
+    target.cancel(running.control);
+    answer(running);
+}
+
 TEST(eight_requests_that_need_twice_the_cache_all_finish) {
     for (const int32_t mib : {0, -1}) {
         server_params params = engine_params(8, 512, true);
