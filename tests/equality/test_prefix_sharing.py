@@ -3,63 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Callable, Iterator
-from contextlib import closing
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from engine_calls import greedy
 
 from pyllama import Engine
 from pyllama._core import _llama
 
-tiny_models = pytest.importorskip("tiny_models", reason="gguf writes the models: pip install gguf")
-
-KINDS: dict[str, Callable[[Path], None]] = {
-    "llama": tiny_models.write_llama,
-    "gemma3": tiny_models.write_gemma3,
-    "mamba": tiny_models.write_mamba,
-    "lfm2": tiny_models.write_lfm2,
-}
-HEAD = [1, *(4 + i % 20 for i in range(80))]
-FIRST = [*HEAD, 5, 6, 7, 8, 9]
-SECOND = [*HEAD, 9, 8, 7, 6, 5]
+pytest.importorskip("tiny_models", reason="gguf writes the models: pip install gguf")
+from stand_ins import FIRST, HEAD, SECOND
 
 SYSTEM = "You are a calculator. You add two numbers and say nothing else. " * 6
 
 
-@pytest.fixture(params=list(KINDS))
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
 @pytest.fixture
-def make(kind: str, tmp_path: Path) -> Iterator[Callable[..., _llama.Engine]]:
-    path = tmp_path / f"{kind}.gguf"
-    KINDS[kind](path)
-    engines: list[_llama.Engine] = []
-
-    def make(*flags: str) -> _llama.Engine:
-        always = "--threads 1 --ubatch-size 16 --parallel 2 --ctx-size 512 --kv-unified --cache-ram 0"
-        engines.append(_llama.Engine(_llama.ServerParams(["--model", str(path), *always.split(), *flags])))
-        return engines[-1]
-
-    yield make
-    for engine in engines:
-        engine.close()
+def make(start: Callable[..., _llama.Engine]) -> Callable[..., _llama.Engine]:
+    always = "--ctx-size 512 --kv-unified --cache-ram 0".split()
+    return lambda *flags: start(*always, *flags)
 
 
 def complete(engine: _llama.Engine, prompt: list[int], id_slot: int, n: int = 8) -> dict[str, Any]:
-    body = {"prompt": prompt, "id_slot": id_slot, "n_predict": n, "temperature": 0, "ignore_eos": True}
-    waker = _llama.Waker()
-    with closing(waker):
-        request = engine.prepare_completion(json.dumps(body | {"return_tokens": True}).encode())
-        stream = engine.submit(request, waker, 1)
-        while stream.state != "finished":
-            waker.wait()
-            waker.drain()
-    answer: dict[str, Any] = json.loads(stream.read(0)[0])
+    answer: dict[str, Any] = greedy(engine, prompt, n, id_slot=id_slot)
     return answer
 
 

@@ -5,7 +5,7 @@ Checkpoints (sliding window, recurrent and hybrid states), saved slots, and cont
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,54 +15,13 @@ from engine_calls import greedy
 import pyllama
 from pyllama._core import _llama
 
-tiny_models = pytest.importorskip("tiny_models", reason="gguf writes the models: pip install gguf")
-
-KINDS: dict[str, Callable[[Path], None]] = {
-    "llama": tiny_models.write_llama,
-    "gemma3": tiny_models.write_gemma3,
-    "mamba": tiny_models.write_mamba,
-    "lfm2": tiny_models.write_lfm2,
-}
-HEAD = [1, *(4 + i % 20 for i in range(80))]
-FIRST = [*HEAD, 5, 6, 7, 8, 9]
-SECOND = [*HEAD, 9, 8, 7, 6, 5]
-
-
-@pytest.fixture(scope="module", params=list(KINDS))
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture(scope="module")
-def path(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("models") / f"{kind}.gguf"
-    KINDS[kind](path)
-    return path
+pytest.importorskip("tiny_models", reason="gguf writes the models: pip install gguf")
+from stand_ins import FIRST, HEAD, KINDS, SECOND
 
 
 @pytest.fixture
-def make(path: Path) -> Iterator[Callable[..., _llama.Engine]]:
-    engines: list[_llama.Engine] = []
-
-    def make(*flags: str) -> _llama.Engine:
-        always = [
-            "--model",
-            str(path),
-            "--threads",
-            "1",
-            "--ubatch-size",
-            "16",
-            "--parallel",
-            "2",
-            "-c",
-            "256",
-        ]
-        engines.append(_llama.Engine(_llama.ServerParams([*always, *flags])))
-        return engines[-1]
-
-    yield make
-    for engine in engines:
-        engine.close()
+def make(start: Callable[..., _llama.Engine]) -> Callable[..., _llama.Engine]:
+    return lambda *flags: start("--ctx-size", "256", *flags)
 
 
 def complete(engine: _llama.Engine, prompt: list[int], **fields: Any) -> dict[str, Any]:
