@@ -201,6 +201,15 @@ def test_a_full_context_does_not_shift_images(make: Maker) -> None:
     assert answer["tokens_evaluated"] + len(answer["tokens"]) == 128
 
 
+@pytest.mark.parametrize("text", ["then @ on", "then @"])
+def test_chunks_with_images_do_not_move(make: Maker, text: str) -> None:
+    core = make("llama", "--parallel", "1")
+    complete(core, "a then @ in", png(1))
+    answer = complete(core, text, png(1), n_cache_reuse=4)
+    assert answer["timings"]["cache_n"] < 4
+    assert answer["tokens"] == complete(core, text, png(1), cache_prompt=False)["tokens"]
+
+
 @pytest.mark.parametrize("pooling", ["none", "mean", "last"])
 def test_embeddings_of_images(make: Maker, pooling: str) -> None:
     core = make("llama", "--embeddings", "--pooling", pooling, "--ubatch-size", "256")
