@@ -24,6 +24,10 @@ class Hub(http.server.ThreadingHTTPServer):
         self.elsewhere = ""  # where file downloads are redirected to
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
 
+    def __exit__(self, *reason: object) -> None:
+        self.shutdown()
+        super().__exit__(*reason)
+
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}/"

@@ -17,16 +17,14 @@ TOKEN = "hf_" + "a" * 40
 
 @pytest.fixture
 def hub() -> Iterator[Hub]:
-    server = Hub()
-    server.files = {
-        "model-Q8_0.gguf": b"GGUF eight" * 1000,
-        "model-Q4_K_M.gguf": b"GGUF four" * 1000,
-        "mmproj-model.gguf": b"GGUF eyes",
-        "README.md": b"read me",
-    }
-    yield server
-    server.shutdown()
-    server.server_close()
+    with Hub() as server:
+        server.files = {
+            "model-Q8_0.gguf": b"GGUF eight" * 1000,
+            "model-Q4_K_M.gguf": b"GGUF four" * 1000,
+            "mmproj-model.gguf": b"GGUF eyes",
+            "README.md": b"read me",
+        }
+        yield server
 
 
 @pytest.fixture

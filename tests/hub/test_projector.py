@@ -13,11 +13,9 @@ from pyllama.hub.projector import choose_projector, resolve_projector
 
 @pytest.fixture
 def hub() -> Iterator[Hub]:
-    server = Hub()
-    server.files = {"model-Q8_0.gguf": b"GGUF eight", "mmproj-model-F16.gguf": b"GGUF eyes"}
-    yield server
-    server.shutdown()
-    server.server_close()
+    with Hub() as server:
+        server.files = {"model-Q8_0.gguf": b"GGUF eight", "mmproj-model-F16.gguf": b"GGUF eyes"}
+        yield server
 
 
 @pytest.fixture
