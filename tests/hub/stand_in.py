@@ -24,7 +24,7 @@ class Hub(http.server.ThreadingHTTPServer):
         self.elsewhere = ""  # where file downloads are redirected to
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
 
-    def __exit__(self, *reason: object) -> None:
+    def __exit__(self, *reason: Any) -> None:
         self.shutdown()
         super().__exit__(*reason)
 
