@@ -134,7 +134,7 @@ control_result wait_for(const std::shared_ptr<control_ticket> & ticket) {
     return ticket->results()->front();
 }
 
-std::string tokens_of(std::string text) {
+std::string without_notes(std::string text) {
     for (size_t begin; (begin = text.find('<')) != std::string::npos;) {
         text.erase(begin, text.find("> ", begin) + 2 - begin);
     }

@@ -49,8 +49,8 @@ std::vector<llama_token> prompt(uint32_t seed, size_t n_tokens);
 // The whole answer; waits for the end without polling.
 std::string answer(const submitted & handle);
 
-// Such an answer without the notes of controls.
-std::string tokens_of(std::string text);
+// Such an answer, without the notes of controls in it.
+std::string without_notes(std::string text);
 
 // The same of each choice, as answer() would give it, without the notes of controls.
 std::vector<std::string> answers(const submitted & handle, int n_choices);

@@ -75,7 +75,7 @@ void check_pause_among_others(bool unified) {
     const control_result started = control(target, paused, control_action::resume);
     CHECK(started.success && !started.paused);
     CHECK_EQ(started.position, stopped.position);
-    CHECK_EQ(tokens_of(answer(paused)), plain_loop(prompt(1, 60), n_predict, 1024));
+    CHECK_EQ(without_notes(answer(paused)), plain_loop(prompt(1, 60), n_predict, 1024));
     CHECK_EQ(answer(fourth), plain_loop(prompt(4, 70), n_predict, 1024));
     CHECK_EQ(target.metrics().n_parked.load(), 0u);
 }
@@ -101,7 +101,7 @@ TEST(a_pause_holds_the_tokens_and_a_resume_continues_them) {
     CHECK(resumed.success && resumed.applied && !resumed.paused);
     CHECK_EQ(resumed.position, paused.position);
     const std::string text = answer(handle);
-    CHECK_EQ(tokens_of(text), plain_loop(prompt(1, 50), n_predict, 1024));
+    CHECK_EQ(without_notes(text), plain_loop(prompt(1, 50), n_predict, 1024));
     CHECK_EQ(n_words(text.substr(0, text.find(note("pause", 21) + note("resume", 21)))), 21);
     CHECK_EQ(target.metrics().n_controls[static_cast<size_t>(control_action::pause)].load(), 1u);
     CHECK_EQ(target.metrics().n_controls_refused.load(), 1u);
@@ -229,7 +229,7 @@ TEST(a_paused_request_gives_its_cells_to_others_on_a_full_cache) {
     CHECK_EQ(target.metrics().n_parked.load(), 1u);
     CHECK_EQ(answer(target.submit(request(prompt(3, 450), 20))), plain_loop(prompt(3, 450), 20, 1024));
     CHECK(control(target, paused, control_action::resume).state == request_state::queued);
-    CHECK_EQ(tokens_of(answer(paused)), plain_loop(prompt(1, 100), n_predict, 1024));
+    CHECK_EQ(without_notes(answer(paused)), plain_loop(prompt(1, 100), n_predict, 1024));
 }
 
 TEST(a_prompt_that_needs_a_paused_request_s_cells_gets_them) {
@@ -241,7 +241,7 @@ TEST(a_prompt_that_needs_a_paused_request_s_cells_gets_them) {
     CHECK_EQ(answer(target.submit(request(prompt(3, 450), 20))), plain_loop(prompt(3, 450), 20, 1024));
     CHECK_EQ(target.metrics().n_parked.load(), 1u);
     CHECK(control(target, paused, control_action::resume).success);
-    CHECK_EQ(tokens_of(answer(paused)), plain_loop(prompt(1, 100), n_predict, 1024));
+    CHECK_EQ(without_notes(answer(paused)), plain_loop(prompt(1, 100), n_predict, 1024));
 }
 
 // Pauses the first of two requests in one slot, lets the second one have it, and resumes the first.
@@ -257,7 +257,7 @@ void check_slot_of_a_paused_request(bool unified, int32_t id_slot) {
     CHECK_EQ(answer(target.submit(std::move(other))), plain_loop(prompt(2, 60), n_predict, 1024));
     CHECK_EQ(target.metrics().n_parked.load(), 1u);
     CHECK(control(target, paused, control_action::resume).state == request_state::queued);
-    CHECK_EQ(tokens_of(answer(paused)), plain_loop(prompt(1, 100), n_predict, 1024));
+    CHECK_EQ(without_notes(answer(paused)), plain_loop(prompt(1, 100), n_predict, 1024));
 }
 
 TEST(a_request_that_needs_a_paused_request_s_slot_gets_it) {
@@ -287,7 +287,7 @@ TEST(paused_requests_keep_their_slots_where_they_would_not_be_enough) {
     }
     CHECK_EQ(target.metrics().n_parked.load(), 1u);
     CHECK(control(target, paused, control_action::resume).success);
-    CHECK_EQ(tokens_of(answer(paused)), plain_loop(prompt(1, 60), n_predict, 1024));
+    CHECK_EQ(without_notes(answer(paused)), plain_loop(prompt(1, 60), n_predict, 1024));
 }
 
 TEST(a_pause_ends_at_its_time_limit) {
@@ -300,7 +300,7 @@ TEST(a_pause_ends_at_its_time_limit) {
     CHECK(control_in_step(gate, target, handle, control_action::pause).success);
     const std::string text = answer(handle);
     CHECK(contains(text, note("pause", 21) + note("resume", 21)));
-    CHECK_EQ(tokens_of(text), plain_loop(prompt(1, 50), n_predict, 1024));
+    CHECK_EQ(without_notes(text), plain_loop(prompt(1, 50), n_predict, 1024));
 }
 
 TEST(an_owner_may_pause_so_many) {
@@ -371,7 +371,7 @@ TEST(too_many_controls_of_one_request_are_refused_and_none_is_lost) {
     CHECK_EQ(n_busy, tickets.size() - n_success);
     CHECK_THROWS(error, control_answer({wait_for(tickets.back())}, false));
     const std::string text = answer(handle);
-    CHECK_EQ(tokens_of(text), plain_loop(prompt(1, 50), n_predict, 1024));
+    CHECK_EQ(without_notes(text), plain_loop(prompt(1, 50), n_predict, 1024));
     CHECK_EQ(static_cast<size_t>(std::count(text.begin(), text.end(), '<')), n_success);
 }
 
@@ -388,7 +388,7 @@ TEST(notes_that_cannot_leave_yet_count_as_outstanding) {
     }
     CHECK_EQ(n_success, generation_control::n_outstanding_max);
     target.cancel(first.control);
-    CHECK_EQ(tokens_of(answer(queued)), plain_loop(prompt(2, 20), 5, 1024));
+    CHECK_EQ(without_notes(answer(queued)), plain_loop(prompt(2, 20), 5, 1024));
 }
 
 TEST(a_control_that_races_the_end_is_never_a_false_success) {
@@ -404,7 +404,7 @@ TEST(a_control_that_races_the_end_is_never_a_false_success) {
         CHECK_EQ(contains(text, "> stop"), stopped.success);
         CHECK_EQ(contains(text, "length"), !stopped.success);
         if (stopped.success) {
-            CHECK_EQ(n_words(tokens_of(text)), stopped.position);
+            CHECK_EQ(n_words(without_notes(text)), stopped.position);
         }
     }
 }

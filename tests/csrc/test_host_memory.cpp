@@ -79,7 +79,7 @@ TEST(a_parked_request_s_state_is_not_lost_for_cached_prompts) {
     CHECK(used(target, memory_part::prefixes) > 0);
     const uint64_t n_computed = target.metrics().n_prompt_tokens.load();
     resume(target, parked);
-    CHECK_EQ(tokens_of(answer(parked)), plain_loop(prompt(1, 400), n_predict, 1024));
+    CHECK_EQ(without_notes(answer(parked)), plain_loop(prompt(1, 400), n_predict, 1024));
     CHECK_EQ(target.metrics().n_prompt_tokens.load(), n_computed);
     CHECK_EQ(used(target, memory_part::parked), 0u);
 }
@@ -97,7 +97,7 @@ TEST(cached_prompts_give_way_to_a_parked_request) {
     CHECK(used(target, memory_part::parked) > 500'000);
     const uint64_t n_computed = target.metrics().n_prompt_tokens.load();
     resume(target, second);
-    CHECK_EQ(tokens_of(answer(second)), plain_loop(prompt(2, 500), n_predict, 1024));
+    CHECK_EQ(without_notes(answer(second)), plain_loop(prompt(2, 500), n_predict, 1024));
     CHECK_EQ(target.metrics().n_prompt_tokens.load(), n_computed);
 }
 
@@ -112,7 +112,7 @@ TEST(what_does_not_fit_is_computed_again) {
     answer(target.submit(request(prompt(2, 100), 5)));
     resume(target, parked);
     engine alone(demo_model(), engine_params(1, 2048, true));
-    CHECK_EQ(tokens_of(answer(parked)), answer(alone.submit(request(prompt(1, 1000), n_predict))));
+    CHECK_EQ(without_notes(answer(parked)), answer(alone.submit(request(prompt(1, 1000), n_predict))));
     CHECK(target.metrics().n_prompt_tokens.load() > n_computed + 900);
 }
 

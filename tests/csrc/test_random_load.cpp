@@ -136,7 +136,9 @@ size_t run_round(uint32_t seed, const std::vector<known_answer> & known) {
         target.close();
     }
     CHECK_EQ(counted.n_queued.load(), 0);
-    CHECK_EQ(target.stream_budget().used(), 0u);
+    for (const memory_part part : {memory_part::streams, memory_part::parked}) {
+        CHECK_EQ(target.budget().used(part), 0u);
+    }
     CHECK_EQ(counted.n_finished.load() + counted.n_cancelled.load() + counted.n_failed.load(),
              counted.n_requests.load());
     return n_ended;
