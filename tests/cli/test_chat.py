@@ -91,8 +91,13 @@ def test_ctrl_c_right_before_readline_waits(tmp_path: Path) -> None:
             terminal.expect("Ctrl-D leaves")
 
 
-def test_ctrl_c_during_the_prefill() -> None:
-    with Terminal(*ENDLESS) as terminal:
+# However short a prefill is, it is shown.
+SHOWN_AT_ONCE = "from pyllama.cli import terminal; terminal._BAR_DELAY = 0"
+
+
+def test_ctrl_c_during_the_prefill(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(SHOWN_AT_ONCE)
+    with Terminal(*ENDLESS, PYTHONPATH=str(tmp_path)) as terminal:
         terminal.expect("/help shows")
         terminal.type("What is 17 + 25? " * 150 + "\n")
         terminal.expect("reading the prompt")
