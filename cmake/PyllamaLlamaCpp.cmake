@@ -56,8 +56,8 @@ set_source_files_properties("${PYLLAMA_LLAMA_CPP_TREE}/tools/mtmd/mtmd-helper.cp
 # Wheels are downloaded: what computes nothing is built small. Kernels, graphs and the slot loop keep -O3.
 if(PYLLAMA_CONFIGURATION STREQUAL "plug-in" AND CMAKE_CXX_COMPILER_ID MATCHES "GNU|Clang"
    AND CMAKE_BUILD_TYPE STREQUAL "Release")
-  target_compile_options(llama-common PRIVATE -O2)
-  target_compile_options(mtmd PRIVATE -O2)
+  target_compile_options(llama-common PRIVATE -Os)
+  target_compile_options(mtmd PRIVATE -Os)
   target_compile_options(cpp-httplib PRIVATE -Os)
 endif()
 
