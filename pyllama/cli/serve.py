@@ -42,6 +42,7 @@ def _serve(args: list[str]) -> int:
     from pyllama.hub.fetch import fetch_model, fetch_projector
     from pyllama.models import demo_model_path
     from pyllama.server.flags import check_tools, given_flags, inert_warning, without_log_file
+    from pyllama.server.heap import keep_little_free
     from pyllama.server.modelfile import check_model_file
     from pyllama.server.routes import all_routes
     from pyllama.server.serve import run_server
@@ -52,6 +53,7 @@ def _serve(args: list[str]) -> int:
 
     # Numbers in flags, templates and JSON have a point, whatever the environment's language.
     locale.setlocale(locale.LC_NUMERIC, "C")
+    keep_little_free()
     known = _llama.known_flags()
     given = list(given_flags(known, args, os.environ))
     check_tools(given)

@@ -168,15 +168,34 @@ TEST(a_tile_is_not_taken_where_it_takes_much_longer_than_the_budget) {
     CHECK(engine.worst < 12 * large.run({4, 0, 0}));  // 16 tokens take 9.6
 }
 
-TEST(a_tile_that_halves_a_tokens_price_may_take_twice_the_budget) {
-    machine deep;
-    deep.per_token = 0.1;
-    deep.per_cells = 10;
-    busy_engine engine(budget_limits::automatic, false, 4, deep);
-    engine.prefill(2000);
-    const double beside = engine.prefill(2000);
-    CHECK(beside < 1.6 * alone(2000, deep));
-    CHECK_EQ(engine.budget.n_tokens(one_prompt(4, 1500)), 60);
+// Four decode steps take 72 ms.
+TEST(a_tile_may_take_more_than_the_budget_and_more_still_at_half_the_price) {
+    const auto n_tokens = [](double per_token, double per_cells, int32_t n_cells, double budget_ms) {
+        machine host;
+        host.per_token = per_token;
+        host.per_cells = per_cells;
+        busy_engine engine(budget_ms, false, 4, host);
+        engine.prefill(n_cells);
+        engine.prefill(n_cells);
+        return engine.budget.n_tokens(one_prompt(4, n_cells));
+    };
+    const double automatic = budget_limits::automatic;
+    CHECK_EQ(n_tokens(2, 0, 1000, automatic), 60);      // 120 ms, at the price of small chunks
+    CHECK_EQ(n_tokens(3.6, 0, 1000, automatic), 16);    // 216 ms, the same
+    CHECK_EQ(n_tokens(0.5, 2.5, 4600, automatic), 60);  // 200 ms; 16 tokens take 189
+    CHECK_EQ(n_tokens(0.5, 2.5, 4600, 50), 16);
+    CHECK_EQ(n_tokens(0.5, 10, 4600, automatic), 16);  // 710 ms
+}
+
+TEST(where_nothing_fits_a_prompt_gets_what_takes_the_least) {
+    machine long_caches;
+    long_caches.per_token = 0.1;
+    long_caches.per_cells = 10;
+    busy_engine engine(1, false, 32, long_caches);
+    engine.prefill(1500);
+    engine.prefill(1500);
+    CHECK_EQ(engine.budget.n_tokens(one_prompt(32, 1500)), 32);  // a tile of its own; 16 tokens are held four times
+    CHECK_EQ(engine.budget.n_tokens(one_prompt(32, 0)), 16);
 }
 
 TEST(many_prompts_get_whole_ubatches) {
