@@ -2,95 +2,36 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import pytest
-import tiny_models
 from embedding_calls import body_of, embed, vectors
-from tiny_models import write_gemma3, write_lfm2, write_llama, write_qwen2vl
 
-from pyllama import SyncEngine
 from pyllama._core import _llama
-from pyllama.errors import ContextLengthError, InvalidRequestError, ModelLoadError
+from pyllama.errors import InvalidRequestError
 
 pytest.importorskip("gguf", reason="needs the group `bench`, which is in `dev`")
-from tiny_projectors import N_ROWS, png, png_of, write_projector
-
-# A text model, and the projector that it gets.
-KINDS = {
-    "gemma3": (write_gemma3, "gemma3"),
-    "llama": (write_llama, "mlp"),
-    "qwen2vl": (write_qwen2vl, "qwen2vl_merger"),
-    "lfm2": (write_lfm2, "mlp"),
-}
+from media_engines import KINDS, Maker, complete, encoded, engine_maker, marker
+from tiny_projectors import N_ROWS, png
 
 # More tokens than stand in front of an image, its opening text included, and fewer than with the image.
 BEFORE = 24
 
-Maker = Callable[..., _llama.Engine]
-
-
-def write_talking(write: Callable[[Path], None], path: Path) -> None:
-    """Write a model that has the characters of templates and of what stands around images."""
-    letters = tiny_models._LETTERS + "\n"
-    with patch.multiple(tiny_models, N_VOCAB=128, _LETTERS=letters):
-        write(path)
-
 
 @pytest.fixture(scope="module")
 def make(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Maker]:
-    """Make an engine of one of the kinds, with more flags; all are closed at the end."""
-    folder = tmp_path_factory.mktemp("models")
-    cores: list[_llama.Engine] = []
-
-    def make(kind: str, *flags: str) -> _llama.Engine:
-        write, projector = KINDS[kind]
-        model = folder / f"{kind}.gguf"
-        eyes = folder / f"{projector}.mmproj"
-        if not model.exists():
-            write_talking(write, model)
-        if not eyes.exists():
-            write_projector(eyes, projector)
-        argv = ["--model", str(model), "--mmproj", str(eyes), "--threads", "1", "--ctx-size", "512"]
-        core = _llama.Engine(_llama.ServerParams([*argv, "--parallel", "2", *flags]))
-        cores.append(core)
-        return core
-
-    yield make
-    for core in cores:
-        core.close()
+    with engine_maker(tmp_path_factory.mktemp("models")) as make:
+        yield make
 
 
 @pytest.fixture(scope="module", params=KINDS)
 def core(request: pytest.FixtureRequest, make: Maker) -> _llama.Engine:
     return make(request.param, "--swa-full")
-
-
-def marker(core: _llama.Engine) -> str:
-    text: str = core.props()["media_marker"]
-    return text
-
-
-def encoded(image: bytes) -> str:
-    return base64.b64encode(image).decode()
-
-
-def complete(core: _llama.Engine, text: str, *images: bytes, **fields: Any) -> Any:
-    """Complete a text, in which ``@`` stands for an image."""
-    prompt: Any = {
-        "prompt_string": text.replace("@", marker(core)),
-        "multimodal_data": [encoded(image) for image in images],
-    }
-    body = {"prompt": prompt, "n_predict": 12, "temperature": 0, "return_tokens": True, "ignore_eos": True}
-    return body_of(core, core.prepare_completion(json.dumps({**body, **fields}).encode(), "native"))
 
 
 def test_an_image_is_rows_of_the_prompt(core: _llama.Engine) -> None:
@@ -239,176 +180,6 @@ def test_the_pooled_mean_is_the_mean_of_all_parts(make: Maker) -> None:
         )
         rows.append(np.array(answer[0]["embedding"]))
     np.testing.assert_allclose(rows[1][0], rows[0].mean(axis=0), rtol=0, atol=1e-3)
-
-
-def url(image: bytes) -> str:
-    return "data:image/png;base64," + encoded(image)
-
-
-def test_every_dialect_reads_the_same_prompt(make: Maker) -> None:
-    core = make("llama")
-    image = png(1)
-    openai = [{"type": "text", "text": "in"}, {"type": "image_url", "image_url": {"url": url(image)}}]
-    short = [{"type": "text", "text": "in"}, {"type": "image_url", "image_url": url(image)}]
-    responses = [{"type": "input_text", "text": "in"}, {"type": "input_image", "image_url": url(image)}]
-    source = {"type": "base64", "media_type": "image/png", "data": encoded(image)}
-    anthropic = [{"type": "text", "text": "in"}, {"type": "image", "source": source}]
-    by_url = [{"type": "text", "text": "in"}, {"type": "image", "source": {"type": "url", "url": url(image)}}]
-
-    def count(kind: str, member: str, content: Any) -> int:
-        body = json.dumps({member: [{"role": "user", "content": content}]}).encode()
-        n: int = json.loads(core.answer_text(kind, body))["input_tokens"]
-        return n
-
-    found = {
-        count("count_tokens", "messages", openai),
-        count("count_tokens", "messages", short),
-        count("count_responses_tokens", "input", responses),
-        count("count_anthropic_tokens", "messages", anthropic),
-        count("count_anthropic_tokens", "messages", by_url),
-    }
-    assert len(found) == 1
-    assert found.pop() - count("count_tokens", "messages", "in") >= N_ROWS["mlp"]
-    prepared = core.prepare_chat(json.dumps({"messages": [{"role": "user", "content": openai}]}).encode())
-    assert prepared.n_prompt_tokens == count("count_tokens", "messages", openai)
-
-
-def test_a_tool_may_answer_with_an_image(make: Maker) -> None:
-    core = make("llama")
-    source = {"type": "base64", "media_type": "image/png", "data": encoded(png(1))}
-    result: dict[str, Any] = {
-        "type": "tool_result",
-        "tool_use_id": "1",
-        "content": [{"type": "text", "text": "a"}, {"type": "image", "source": source}],
-    }
-    call = {"type": "tool_use", "id": "1", "name": "f", "input": {}}
-    messages = [
-        {"role": "user", "content": "in"},
-        {"role": "assistant", "content": [call]},
-        {"role": "user", "content": [result]},
-    ]
-
-    def count(content: list[Any]) -> int:
-        result["content"] = content
-        body = json.dumps({"messages": messages}).encode()
-        n: int = json.loads(core.answer_text("count_anthropic_tokens", body))["input_tokens"]
-        return n
-
-    content: Any = result["content"]
-    assert count(content) - count(content[:1]) >= N_ROWS["mlp"]
-
-
-def test_what_is_no_image_names_its_field(make: Maker) -> None:
-    core = make("llama")
-    bomb = png_of(64, 64, zlib.compress(bytes(1 << 24)))  # 16 MiB of lines where 12 KiB belong
-    large = png_of(30000, 30000, b"")
-    for image, why in [
-        (b"GIF", "no JPEG"),
-        (b"\xff\xd8\xff\xe0\0\x04ab", "no JPEG"),
-        (png(1)[:60], "cannot be decoded"),
-        (large, "30000x30000"),
-        (png_of(20000, 10, b""), "no side may be"),
-        (png_of(0, 10, b""), "0x10"),
-    ]:
-        with pytest.raises(InvalidRequestError, match=why) as caught:
-            complete(core, "a @", image)
-        assert caught.value.param == "prompt.multimodal_data[0]"
-    complete(core, "a @", bomb)  # what it has too much is left out
-
-
-@pytest.mark.parametrize(
-    ("prompt", "param"),
-    [
-        ({"prompt_string": "@"}, None),
-        ({"prompt_string": "@", "multimodal_data": []}, "prompt.prompt_string"),
-        ({"prompt_string": "@@", "multimodal_data": ["*"]}, "prompt.prompt_string"),
-        ({"prompt_string": "a", "multimodal_data": ["*"]}, "prompt.prompt_string"),
-        ({"prompt_string": "@", "multimodal_data": ["!"]}, "prompt.multimodal_data[0]"),
-        ({"prompt_string": "@", "multimodal_data": [""]}, "prompt.multimodal_data[0]"),
-        ({"prompt_string": "@", "multimodal_data": [1]}, "prompt.multimodal_data[0]"),
-        ({"prompt_string": "@", "multimodal_data": "x"}, "prompt.multimodal_data"),
-        (
-            {"prompt_string": "@", "multimodal_data": ["data:text/html;base64,aGVsbG8="]},
-            "prompt.multimodal_data[0]",
-        ),
-        ({"prompt_string": "@", "multimodal_data": ["data:image/png,abc"]}, "prompt.multimodal_data[0]"),
-        ({"prompt_string": "@", "multimodal_data": ["file:///etc/hosts"]}, "prompt.multimodal_data[0]"),
-        ({"prompt_string": "@" * 65, "multimodal_data": ["*"] * 65}, "prompt.multimodal_data[64]"),
-    ],
-)
-def test_refusals_name_the_field(make: Maker, prompt: dict[str, Any], param: str | None) -> None:
-    core = make("llama")
-    prompt = {**prompt, "prompt_string": prompt["prompt_string"].replace("@", marker(core))}
-    if isinstance(prompt.get("multimodal_data"), list):
-        prompt["multimodal_data"] = [encoded(png(1)) if x == "*" else x for x in prompt["multimodal_data"]]
-    body = json.dumps({"prompt": prompt, "n_predict": 1}).encode()
-    if param is None:
-        core.prepare_completion(body, "native")  # text is text, also where it looks like a marker
-        return
-    with pytest.raises(InvalidRequestError) as caught:
-        core.prepare_completion(body, "native")
-    assert caught.value.param == param
-
-
-def test_images_that_do_not_fit_are_refused(make: Maker) -> None:
-    core = make("llama", "--ctx-size", "128", "--parallel", "1")
-    with pytest.raises(ContextLengthError):
-        complete(core, "@" * 8, *[png(1)] * 8)
-    narrow = make("gemma3", "--ubatch-size", "8", "--batch-size", "8")
-    with pytest.raises(InvalidRequestError, match="--ubatch-size"):
-        complete(narrow, "@", png(1))
-
-
-def test_files_are_read_below_the_media_path_only(make: Maker, tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "x.png").write_bytes(png(1))
-    (tmp_path.parent / "outside.png").write_bytes(png(1))
-    (tmp_path / "link.png").symlink_to(tmp_path / "a" / "x.png")
-    (tmp_path / "up").symlink_to(tmp_path.parent)
-    core = make("llama", "--media-path", str(tmp_path))
-
-    def ask(source: str) -> None:
-        prompt = {"prompt_string": marker(core), "multimodal_data": [source]}
-        core.prepare_completion(json.dumps({"prompt": prompt}).encode(), "native")
-
-    ask("file://a/x.png")
-    ask("file:////a//x.png")
-    for source in (
-        "file://",
-        "file://a",
-        "file://a/",
-        "file://a/x.png/",
-        "file://a/none.png",
-        "file://../outside.png",
-        "file://a/../a/x.png",
-        "file://./a/x.png",
-        "file://link.png",
-        "file://up/outside.png",
-        "file://a/x.png\0",
-    ):
-        with pytest.raises(InvalidRequestError, match="names no file"):
-            ask(source)
-
-
-def test_a_projector_that_does_not_fit_is_refused(make: Maker, tmp_path: Path) -> None:
-    make("llama")
-    missing = tmp_path / "none.gguf"
-    with pytest.raises(ModelLoadError, match="cannot be read"):
-        make("llama", "--mmproj", str(missing))
-    broken = tmp_path / "broken.gguf"
-    broken.write_bytes(b"GGUF" + bytes(100))
-    with pytest.raises(ModelLoadError, match="broken"):
-        make("llama", "--mmproj", str(broken))
-
-
-def test_the_engine_in_process_takes_messages_with_images(tmp_path: Path) -> None:
-    write_talking(write_llama, tmp_path / "m.gguf")
-    write_projector(tmp_path / "p.gguf", "mlp")
-    content = [{"type": "text", "text": "in"}, {"type": "image_url", "image_url": {"url": url(png(1))}}]
-    flags: dict[str, Any] = {"mmproj": tmp_path / "p.gguf", "threads": 1, "ctx_size": 512, "parallel": 1}
-    with SyncEngine(tmp_path / "m.gguf", **flags) as engine:
-        answer = engine.chat([{"role": "user", "content": content}], max_tokens=4, temperature=0).result()
-        assert answer.usage.prompt_tokens > N_ROWS["mlp"]
 
 
 def test_vectors_need_no_image(make: Maker) -> None:
