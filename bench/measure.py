@@ -15,6 +15,7 @@ from bench.client import run_load
 from bench.process import Memory, machine_busy_seconds, memory, thread_times, used_since
 from bench.scenarios import WARM_UP, Group, Raw
 from bench.servers import Server, ServerError, Settings, running
+from bench.steady import CpuWatch, steady_cost
 from bench.workloads import Result, Workload
 from pyllama.loadtest import Figures, percentile
 
@@ -79,11 +80,13 @@ def measure(name: str, command: Sequence[str], group: Group, settings: Settings)
 def measure_workload(server: Server, workload: Workload, seed: int) -> Result:
     """Do a workload and add the CPU time it took: the server's, Python's share of it, ours, and all others'.
 
+    `python_steady` is Python's share while all users' answers come, without the set-up of their requests;
     `other_cores` is how many cores were busy with neither: near 0 on a quiet machine.
     """
     threads, busy = thread_times(server.pid), machine_busy_seconds()
     own, start = _own_seconds(), time.perf_counter()
-    result = workload.run(server.port, seed)
+    with CpuWatch(lambda: used_since({}, thread_times(server.pid), python_only=True)) as watch:
+        result = workload.run(server.port, seed)
     client = _own_seconds() - own
     elapsed = time.perf_counter() - start
     busy = machine_busy_seconds() - busy
@@ -94,6 +97,8 @@ def measure_workload(server: Server, workload: Workload, seed: int) -> Result:
     tokens = figures.get("completion_tokens", 0.0)
     for key, seconds in (("server", total), ("python", python), ("client", client)):
         figures[f"{key}_cpu_us_per_token"] = seconds * 1e6 / tokens if tokens else math.nan
+    steady = steady_cost(result.samples, result.users, watch.readings)
+    figures["python_steady_us_per_token"] = steady * 1e6
     figures["other_cores"] = max(0.0, busy - total - client) / elapsed
     return result
 

@@ -17,10 +17,18 @@ from pyllama.loadtest.wire import Event, read_events
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a workload gave: its figures, and every value of the measures that have a distribution."""
+    """What a workload gave.
+
+    Attributes:
+        values: Every value of the measures that have a distribution.
+        samples: The answers of a load.
+        users: Of the load.
+    """
 
     figures: Figures
     values: dict[str, list[float]] = field(default_factory=dict)
+    samples: Sequence[Sample] = ()
+    users: int = 0
 
 
 class Workload(Protocol):
@@ -64,6 +72,8 @@ class Plain:
                 "ttft": [sample.ttft for sample in samples],
                 "gap": [gap for sample in samples for gap in sample.gaps],
             },
+            samples,
+            self.load.users,
         )
 
     def shortened(self) -> Self:

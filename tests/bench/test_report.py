@@ -21,7 +21,7 @@ def measurement(
 ) -> Measurement:
     scenarios = {
         name: {"tokens_per_s": rate, "ttft_p50_ms": 1000 / rate, "other_cores": rate / 1000}
-        | dict.fromkeys(("gap_p99_ms", "added_steps", "python_cpu_us_per_token"), 12.0)
+        | dict.fromkeys(("gap_p99_ms", "added_steps", "python_steady_us_per_token"), 12.0)
         for name, rate in rates.items()
     }
     return Measurement(server, group, unified, 2, ready, LOADED, SERVED, scenarios)
