@@ -197,10 +197,30 @@ bool engine::wait_for_work() {
         } else {
             wake_.wait(lock, called);
         }
+        gather(lock);
     }
     poked_ = false;
     wake_wanted_ = wake_wanted_ && sleeping();
     return !stopping_ || !commands_.empty();
+}
+
+// Under mutex_. Requests that come together begin together.
+void engine::gather(std::unique_lock<std::mutex> & lock) {
+    if (sleeping() || submitted_.empty()) {
+        return;
+    }
+    size_t n_tokens = 0;
+    for (const auto & each : submitted_) {
+        n_tokens += each->tokens().size();
+    }
+    const double step_ms = scheduler_->first_step_ms(n_tokens);
+    const auto since = arrivals::clock::now();
+    while (const auto end = arrivals_->worth_waiting(since, step_ms)) {
+        wake_.wait_until(lock, *end);
+        if (stopping_ || wake_wanted_ || !commands_.empty()) {
+            return;
+        }
+    }
 }
 
 void engine::step() {

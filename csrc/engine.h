@@ -72,6 +72,9 @@ class engine {
     engine(const engine &) = delete;
     engine & operator=(const engine &) = delete;
 
+    // A request is being prepared: it is on its way until submit() has it, or until it is given up.
+    std::unique_ptr<arrival> expect() const { return std::make_unique<arrival>(arrivals_); }
+
     // Queues a prepared request; its stream session exists from now on. Throws error: busy when the queue is
     // full, unavailable after shutdown(), invalid_request for sampling parameters that cannot be used.
     submitted submit(prepared_request && prepared);
@@ -146,6 +149,7 @@ class engine {
     void make_slots();
     void make_context(const model & source);
     bool wait_for_work();
+    void gather(std::unique_lock<std::mutex> & lock);
     void step();
     void drain();
     void drain_submissions();
@@ -306,6 +310,7 @@ class engine {
     model_facts facts_;
     embedding_limits embedding_limits_;
 
+    std::shared_ptr<arrivals> arrivals_ = std::make_shared<arrivals>();
     std::atomic<bool> sleeping_{false};
     load_progress wake_progress_;
 

@@ -87,8 +87,10 @@ std::string describe_model(const engine & target, const model & source) {
     return json.dump_safe();
 }
 
-std::shared_ptr<prepared_request> with_model(prepared_request && made, std::shared_ptr<const model> source) {
+std::shared_ptr<prepared_request> with_model(prepared_request && made, std::shared_ptr<const model> source,
+                                             std::unique_ptr<arrival> on_its_way = nullptr) {
     made.model = std::move(source);
+    made.on_its_way = std::move(on_its_way);
     return std::make_shared<prepared_request>(std::move(made));
 }
 
@@ -123,18 +125,21 @@ std::shared_ptr<engine> make_engine(const server_params & params, load_progress 
 }
 
 std::shared_ptr<prepared_request> prepare(engine & target, const std::string & body, dialect which) {
+    auto on_its_way = target.expect();
     const auto source = target.shared_model();
-    return with_model(prepare_chat(source, body, which, limits_of(target)), source);
+    return with_model(prepare_chat(source, body, which, limits_of(target)), source, std::move(on_its_way));
 }
 
 std::shared_ptr<prepared_request> prepare_raw(engine & target, const std::string & body, dialect which) {
+    auto on_its_way = target.expect();
     const auto source = target.shared_model();
-    return with_model(prepare_completion(source, body, which, limits_of(target)), source);
+    return with_model(prepare_completion(source, body, which, limits_of(target)), source, std::move(on_its_way));
 }
 
 std::shared_ptr<prepared_request> prepare_fill(engine & target, const std::string & body) {
+    auto on_its_way = target.expect();
     const auto source = target.shared_model();
-    return with_model(prepare_infill(source, body, limits_of(target)), source);
+    return with_model(prepare_infill(source, body, limits_of(target)), source, std::move(on_its_way));
 }
 
 std::shared_ptr<prepared_request> prepare_embeddings(engine & target, const std::string & body, dialect which) {

@@ -8,6 +8,7 @@
 namespace pyllama {
 
 submitted engine::submit(prepared_request && prepared) {
+    std::unique_ptr<arrival> on_its_way = std::move(prepared.on_its_way);
     check_media(prepared);
     if (prepared.embeddings) {
         return submit_embedding(std::move(prepared));
@@ -59,6 +60,7 @@ submitted engine::submit(prepared_request && prepared) {
             handle.control->group->queue_position = static_cast<int32_t>(n_before);
         }
         std::move(leaders.begin(), leaders.end(), std::back_inserter(submitted_));
+        on_its_way.reset();
     }
     wake_.notify_one();
     return handle;

@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "arrivals.h"
 #include "common.h"
 #include "frame_writer.h"
 #include "lora.h"
@@ -82,6 +83,7 @@ struct priority_limits {
 };
 
 struct prepared_request {
+    std::unique_ptr<arrival> on_its_way;          // to the engine that is to answer it
     std::string id;                               // "chatcmpl-...", "resp_...", "msg_..."
     std::shared_ptr<const pyllama::model> model;  // that it was prepared with
     std::string owner;                            // whose request it is: an API key, or anybody

@@ -13,6 +13,8 @@
 // for more steps than there are sets.
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <vector>
@@ -49,6 +51,12 @@ class scheduler {
 
     // The step that next() chose last took `ms`.
     void observe(double ms) { budget_.observe(load_, ms); }
+
+    // What a step would take in which nobody decodes; 0: nothing is known of it.
+    double first_step_ms(size_t n_tokens) const {
+        const auto n_ubatch = static_cast<size_t>(limits_.n_ubatch);
+        return budget_.cost().prefill(static_cast<int32_t>(std::min(n_tokens, n_ubatch)), 0, 0);
+    }
 
     // What that step was chosen for, and the budget that it was chosen by.
     const step_demand & demand() const { return demand_; }
