@@ -17,6 +17,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "decoder.h"
@@ -259,6 +260,11 @@ class engine {
     // engine_admission.cpp: who gets a slot and KV cells
     void admit();
     static int32_t named_slot(const generation & next);
+    using slot_rank = std::tuple<int, bool, uint64_t>;
+    int n_more_passes(const slot & idle) const;
+    slot_rank rank(const slot & idle) const;
+    slot * spare_slot();
+    bool keeps(const slot & idle);
     slot * choose_slot(const generation & next);
     bool room_for(const generation & next, const slot & target) const;
     void assign(slot & target, std::unique_ptr<generation> next);

@@ -6,6 +6,13 @@
 
 namespace pyllama {
 
+namespace {
+
+// With fewer tokens of its prompt in a slot, a request saves less than one decode step's pass takes.
+constexpr int32_t least_worth_a_pass = 32;
+
+}  // namespace
+
 // In the queue's order, but for requests that cannot use the slots that are idle. One that wants a particular
 // slot is passed by the others. One that needs several slots is passed by as many others as there are slots; then what
 // becomes idle is kept for it.
@@ -52,11 +59,43 @@ int32_t engine::named_slot(const generation & next) {
     return shared && *shared >= 0 ? *shared : next.params().id_slot;
 }
 
-// An idle slot: the one asked for, else the one whose cache shares most of the prompt, else the one unused
-// for longest. Where a prefix can be had from another slot as well, no slot loses more than a quarter of what it holds
-// to one that shares its prefix: that may be another conversation, and this one goes on later. But a prompt that is
-// asked again takes the slot that holds it, rather than one with something else. Null when there is no slot, or too few
-// for all choices.
+// How many more passes a decode step takes with this slot than without it, where the memory splits batches: one for
+// each run of sequences that follow one another.
+int engine::n_more_passes(const slot & idle) const {
+    const auto busy = [this](size_t id) {
+        return id < slots_.size() && !slots_[id].is_idle() && slots_[id].state() != slot_state::paused;
+    };
+    const auto id = static_cast<size_t>(idle.id);
+    return decoder_->alternate() ? 1 - static_cast<int>(busy(id - 1)) - static_cast<int>(busy(id + 1)) : 0;
+}
+
+// What speaks against a slot, the least first: it runs beside no other one where batches are split; it is not empty,
+// where prefixes are shared; it was used not long ago.
+engine::slot_rank engine::rank(const slot & idle) const {
+    return {n_more_passes(idle), shares_ && !idle.cached.empty(), idle.last_used};
+}
+
+// The idle slot for what finds its prompt in none of them. Null when there is none.
+slot * engine::spare_slot() {
+    slot * best = nullptr;
+    for (slot & each : slots_) {
+        if (each.is_idle() && (best == nullptr || rank(each) < rank(*best))) {
+            best = &each;
+        }
+    }
+    return best;
+}
+
+// Whether host memory has the slot's cache, for another slot.
+bool engine::keeps(const slot & idle) {
+    return prompts_.has(idle) || prompts_.keep(decoder_->context(), idle);
+}
+
+// An idle slot: the one asked for, else the one whose cache shares most of the prompt, else spare_slot(). That one may
+// have the prefix through host memory, where the other would take a pass of its own in each step. Where a prefix can be
+// had from another slot as well, no slot loses more than a quarter of what it holds to one that shares its prefix: that
+// may be another conversation, and this one goes on later. But a prompt that is asked again takes the slot that holds
+// it, rather than one with something else. Null when there is no slot, or too few for all choices.
 slot * engine::choose_slot(const generation & next) {
     if (!next.followers().empty() && n_idle() < static_cast<size_t>(next.n_slots_needed())) {
         return nullptr;
@@ -66,25 +105,24 @@ slot * engine::choose_slot(const generation & next) {
         slot & wanted = slots_[static_cast<size_t>(named)];
         return wanted.is_idle() ? &wanted : nullptr;
     }
-    slot * oldest = nullptr;
+    slot * oldest = spare_slot();
     slot * closest = nullptr;
     int32_t longest = 0;
     for (slot & each : slots_) {
         if (!each.is_idle()) {
             continue;
         }
-        const bool emptier = shares_ && oldest != nullptr && each.cached.empty() != oldest->cached.empty();
-        if (oldest == nullptr || (emptier ? each.cached.empty() : each.last_used < oldest->last_used)) {
-            oldest = &each;
-        }
         const int32_t n_shared = each.usable_prefix(next);
-        if (n_shared > longest) {
+        if (n_shared > longest || (n_shared == longest && closest != nullptr && rank(each) < rank(*closest))) {
             longest = n_shared;
             closest = &each;
         }
     }
     const float similarity = static_cast<float>(longest) / static_cast<float>(next.tokens().size());
     if (closest == nullptr || similarity <= params_.common.slot_prompt_similarity) {
+        return oldest;
+    }
+    if (n_more_passes(*oldest) < n_more_passes(*closest) && (longest < least_worth_a_pass || keeps(*closest))) {
         return oldest;
     }
     const size_t n_left = std::max(static_cast<size_t>(longest), closest->cached.n_shared());

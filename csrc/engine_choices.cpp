@@ -13,17 +13,12 @@ size_t engine::n_idle() const {
         std::count_if(slots_.begin(), slots_.end(), [](const slot & each) { return each.is_idle(); }));
 }
 
-// Keeps n idle slots for the leader's followers: those whose cache was used longest ago, which they lose.
+// Keeps n idle slots for the leader's followers, which lose their cache.
 void engine::reserve(const slot & leader, size_t n) {
     for (; n > 0; --n) {
-        slot * oldest = nullptr;
-        for (slot & each : slots_) {
-            if (each.is_idle() && (oldest == nullptr || each.last_used < oldest->last_used)) {
-                oldest = &each;
-            }
-        }
-        put_away(*oldest);
-        oldest->reserved_for = &leader;
+        slot & taken = *spare_slot();
+        put_away(taken);
+        taken.reserved_for = &leader;
     }
 }
 

@@ -1,6 +1,9 @@
 #include "scheduler.h"
 
 #include <algorithm>
+#include <iterator>
+#include <map>
+#include <set>
 #include <utility>
 
 namespace pyllama {
@@ -9,6 +12,10 @@ namespace {
 
 // Of so many steps in which prompts may share, one is left to the decoding slots: it shows what that takes by itself.
 constexpr uint64_t decode_alone = 8;
+
+// Where the memory splits a batch, the last tokens of a prompt that go with decode steps, one each: prompts whose
+// lengths differ by so little take no passes for that.
+constexpr int32_t tail = 2;
 
 int32_t n_tokens_of(const std::vector<chunk> & plan) {
     int32_t n = 0;
@@ -27,6 +34,11 @@ int32_t n_pending_of(const std::vector<slot *> & decoding, const std::vector<slo
         }
     }
     return n;
+}
+
+chunk next_chunk(slot & target, int32_t size) {
+    const auto begin = static_cast<int32_t>(target.cached.size());
+    return {&target, begin, begin + size, size == target.n_pending()};
 }
 
 // Cells that a token of the first prompt is held against. A unified cache is looked through whole.
@@ -97,27 +109,102 @@ void scheduler::add_decode(const std::vector<slot *> & decoding, int32_t more, s
     first_decode_ = fit < decoding.size() ? (first_decode_ + fit) % decoding.size() : 0;
 }
 
+// At most n_most tokens of a prompt.
+int32_t scheduler::prefill_size(const slot & target, int32_t n_most) const {
+    const int32_t pending = target.n_pending();
+    const int32_t size = budget_.chunk_size(n_most, target.n_alike(), demand_);
+    return size == pending && pending > limits_.n_last ? pending - limits_.n_last : size;
+}
+
 void scheduler::add_prefill(const std::vector<slot *> & prefilling, int32_t budget, std::vector<chunk> & plan) const {
-    int32_t same = 0;  // where a batch of unequal lengths would be split into passes, all take the first one's
     for (slot * target : prefilling) {
         if (budget <= 0) {
             return;
         }
-        const int32_t pending = target->n_pending();
-        const int32_t alike = target->n_alike();
-        int32_t size = budget_.chunk_size(budget, alike, demand_);
-        size = size == pending && pending > limits_.n_last ? pending - limits_.n_last : size;
-        if (limits_.alternate) {
-            same = same == 0 ? size : same;
-            if (alike < same || budget < same) {
-                continue;
-            }
-            size = same;
-        }
-        const auto begin = static_cast<int32_t>(target->cached.size());
-        plan.push_back({target, begin, begin + size, size == pending});
+        const int32_t size = prefill_size(*target, budget);
+        plan.push_back(next_chunk(*target, size));
         budget -= size;
     }
+}
+
+// The same where the memory splits a batch: into one pass for each run of sequences that follow one another and have
+// as many tokens. So all take the first prompt's size, and whoever is next to it goes before others.
+void scheduler::add_prefill_runs(const std::vector<slot *> & prefilling, int32_t budget,
+                                 std::vector<chunk> & plan) const {
+    if (prefilling.empty() || budget <= 0) {
+        return;
+    }
+    const int32_t size = prefill_size(*prefilling.front(), budget);
+    size_t n_fit = static_cast<size_t>(budget / size);
+    std::map<llama_seq_id, slot *> open;
+    for (slot * each : prefilling) {
+        if (each->n_alike() >= size) {
+            open[each->sequence] = each;
+        }
+    }
+    std::vector<slot *> chosen;
+    for (const slot * each : prefilling) {
+        const auto here = open.find(each->sequence);
+        if (n_fit == 0 || here == open.end()) {
+            continue;
+        }
+        auto begin = here;
+        while (begin != open.begin() && std::prev(begin)->first == begin->first - 1) {
+            --begin;
+        }
+        // From the run's start, or as far up as it takes to reach the one whose turn it is.
+        const auto n_before = static_cast<size_t>(std::distance(begin, here));
+        std::advance(begin, static_cast<std::ptrdiff_t>(n_before < n_fit ? 0 : n_before - n_fit + 1));
+        auto end = begin;
+        do {
+            chosen.push_back(end->second);
+            --n_fit;
+            ++end;
+        } while (n_fit > 0 && end != open.end() && end->first == std::prev(end)->first + 1);
+        open.erase(begin, end);
+    }
+    std::sort(chosen.begin(), chosen.end(), [](const slot * a, const slot * b) { return a->sequence < b->sequence; });
+    for (slot * each : chosen) {
+        plan.push_back(next_chunk(*each, size));
+    }
+}
+
+// The prompts whose last tokens go with the decode steps: those that add no pass to them. They leave the list.
+std::vector<slot *> scheduler::take_tails(const std::vector<slot *> & decoding,
+                                          std::vector<slot *> & prefilling) const {
+    std::set<llama_seq_id> busy;
+    for (const slot * each : decoding) {
+        busy.insert(each->sequence);
+    }
+    // A checkpoint is due in front of the last chunk, and a token by itself would be one more.
+    const int32_t most = limits_.n_last > 0 ? 1 : tail;
+    const auto joins = [&](const slot * each) {
+        return each->n_pending() <= most && each->n_alike() == each->n_pending() &&
+               (busy.count(each->sequence - 1) > 0 || busy.count(each->sequence + 1) > 0);
+    };
+    std::vector<slot *> tails;
+    for (auto found = prefilling.end(); busy.size() < static_cast<size_t>(limits_.n_ubatch);) {
+        found = std::find_if(prefilling.begin(), prefilling.end(), joins);
+        if (found == prefilling.end()) {
+            break;
+        }
+        busy.insert((*found)->sequence);
+        tails.push_back(*found);
+        prefilling.erase(found);
+    }
+    return tails;
+}
+
+void scheduler::add_tails(const std::vector<slot *> & tails, std::vector<chunk> & plan) const {
+    if (tails.empty()) {
+        return;
+    }
+    const auto n_free = static_cast<size_t>(std::max(0, limits_.n_ubatch - n_tokens_of(plan)));
+    for (size_t i = 0; i < std::min(n_free, tails.size()); ++i) {
+        plan.push_back(next_chunk(*tails[i], 1));
+    }
+    std::sort(plan.begin(), plan.end(),
+              [](const chunk & a, const chunk & b) { return a.target->sequence < b.target->sequence; });
 }
 
 // Whether this step is of the first prompt's media. Else the prompts whose media comes next leave the list.
@@ -131,11 +218,9 @@ bool scheduler::media_turn(bool decoding, std::vector<slot *> & prefilling) {
 }
 
 chunk scheduler::next_rows(slot & target, int32_t budget) const {
-    const auto begin = static_cast<int32_t>(target.cached.size());
     const int32_t left = target.n_alike();
     const int32_t most = std::clamp(budget, 1, limits_.n_ubatch);
-    const int32_t size = target.next_media()->media->causal() ? std::min(left, most) : left;
-    return {&target, begin, begin + size, size == target.n_pending()};
+    return next_chunk(target, target.next_media()->media->causal() ? std::min(left, most) : left);
 }
 
 // The step in which a slot of this list under the set was served last; 0 when there is none.
@@ -219,17 +304,20 @@ std::vector<chunk> scheduler::next(std::vector<slot> & slots) {
         return plan;
     }
     const std::optional<bool> oldest_decodes = limits_.lora ? keep_one_class(decoding, prefilling) : std::nullopt;
+    const std::vector<slot *> tails = limits_.alternate ? take_tails(decoding, prefilling) : std::vector<slot *>();
     const bool decode_now =
-        oldest_decodes.value_or(!decoding.empty() && !(limits_.alternate && decoded_last_ && !prefilling.empty()));
+        !decoding.empty() && (prefilling.empty() || oldest_decodes.value_or(!(limits_.alternate && decoded_last_)));
     if (decode_now) {
         add_decode(decoding, more, plan);
+        add_tails(tails, plan);
     }
     const bool mixed = decode_now && !prefilling.empty();
     const bool alone_now = mixed && (limits_.alternate || (budget_.enabled() && ++n_mixed_ % decode_alone == 0));
     const auto n_decode = static_cast<int32_t>(plan.size());
     const int32_t n_forced = n_tokens_of(plan) - n_decode;
     if (!alone_now) {
-        add_prefill(prefilling, std::min(more, limits_.n_ubatch - n_decode) - n_forced, plan);
+        const int32_t budget = std::min(more, limits_.n_ubatch - n_decode) - n_forced;
+        limits_.alternate ? add_prefill_runs(prefilling, budget, plan) : add_prefill(prefilling, budget, plan);
     }
     load_ = {n_decode, n_tokens_of(plan) - n_decode, demand_.n_cells};
     count_passed(all_prefilling, plan, load_.n_prompt - n_forced);

@@ -26,8 +26,8 @@ namespace pyllama {
 
 struct schedule_limits {
     int32_t n_ubatch = 512;
-    // Memory that splits a mixed batch into several passes (one stream per sequence, recurrent states): decode
-    // and prefill alternate instead of sharing a step.
+    // Memory that splits a batch into several passes (one stream per sequence, recurrent states), one for each run of
+    // sequences that follow one another with as many tokens: decode and prefill alternate instead of sharing a step.
     bool alternate = false;
     bool lora = false;   // slots may differ in their LoRA sets: a step is of one
     int32_t n_last = 0;  // tokens of a prompt that are a chunk of their own, behind its last checkpoint; 0 = none
@@ -71,7 +71,11 @@ class scheduler {
     void add_decode(const std::vector<slot *> & decoding, int32_t more, std::vector<chunk> & plan);
     bool media_turn(bool decoding, std::vector<slot *> & prefilling);
     chunk next_rows(slot & target, int32_t budget) const;
+    int32_t prefill_size(const slot & target, int32_t n_most) const;
     void add_prefill(const std::vector<slot *> & prefilling, int32_t budget, std::vector<chunk> & plan) const;
+    void add_prefill_runs(const std::vector<slot *> & prefilling, int32_t budget, std::vector<chunk> & plan) const;
+    std::vector<slot *> take_tails(const std::vector<slot *> & decoding, std::vector<slot *> & prefilling) const;
+    void add_tails(const std::vector<slot *> & tails, std::vector<chunk> & plan) const;
 
     // Of the prompt that is, or was last, in a slot.
     struct passed {

@@ -1,6 +1,8 @@
 #include "scheduler.h"
 
 #include <algorithm>
+#include <utility>
+#include <vector>
 
 #include "check.h"
 #include "engine_fixture.h"
@@ -19,6 +21,7 @@ class board {
     board(size_t n_slots, schedule_limits limits, double budget_ms) : plans(limits, budget_ms), slots(n_slots) {
         for (size_t i = 0; i < n_slots; ++i) {
             slots[i].id = static_cast<int32_t>(i);
+            slots[i].sequence = slots[i].id;
         }
         row_.assign(static_cast<size_t>(demo_model()->n_vocab()), 0.0f);
         row_[1000] = 1000.0f;
@@ -93,6 +96,17 @@ class board {
     std::vector<float> row_;
     uint64_t clock_ = 0;
 };
+
+// The slots of a plan, each with as many tokens.
+std::vector<std::pair<int32_t, int32_t>> sizes(const std::vector<chunk> & plan) {
+    std::vector<std::pair<int32_t, int32_t>> found;
+    for (const chunk & part : plan) {
+        found.emplace_back(part.target->sequence, part.end - part.begin);
+    }
+    return found;
+}
+
+using sizes_of = std::vector<std::pair<int32_t, int32_t>>;
 
 schedule_limits ubatch(int32_t n, bool alternate = false) {
     schedule_limits limits;
@@ -225,4 +239,47 @@ TEST(a_long_prompt_is_passed_by_as_many_tokens_as_it_has) {
         CHECK(n_steps > 11);
         CHECK(n_steps <= 2 * 640 / 64 + 1);
     }
+}
+
+TEST(where_batches_are_split_a_step_is_of_neighbours_with_as_many_tokens) {
+    board each(8, ubatch(64, true), -1);
+    const std::vector<size_t> lengths = {22, 21, 23, 22, 40, 21, 22, 20};
+    for (size_t id = 0; id < lengths.size(); ++id) {
+        each.put(id, lengths[id]);
+    }
+    // The shortest one's turn: as many as fit below it. Then they decode, and the others' last tokens with them.
+    CHECK(sizes(each.step()) == (sizes_of{{5, 20}, {6, 20}, {7, 20}}));
+    CHECK(sizes(each.step()) == (sizes_of{{5, 1}, {6, 1}, {7, 1}}));
+    CHECK(!each.prefilling(5));
+    CHECK(each.prefilling(6));
+    CHECK(sizes(each.step()) == (sizes_of{{0, 21}, {1, 21}, {2, 21}}));
+    // 0 has one token left, 2 has two, and 1 decodes.
+    CHECK(sizes(each.step()) == (sizes_of{{0, 1}, {1, 1}, {2, 1}, {5, 1}, {6, 1}, {7, 1}}));
+    CHECK(!each.prefilling(0) && each.prefilling(2) && !each.prefilling(6));
+    CHECK(sizes(each.step()) == (sizes_of{{3, 22}, {4, 22}}));
+    CHECK(sizes(each.step()) == (sizes_of{{0, 1}, {1, 1}, {2, 1}, {3, 1}, {5, 1}, {6, 1}, {7, 1}}));
+    CHECK(!each.prefilling(2));
+    CHECK(sizes(each.step()) == (sizes_of{{4, 18}}));
+}
+
+TEST(last_tokens_that_would_be_a_pass_of_their_own_are_a_step_of_prompts) {
+    for (const size_t id : {3, 1}) {
+        board each(4, ubatch(64, true), -1);
+        each.put_decoding(0);
+        each.put(id, 2);
+        const bool beside = id == 1;
+        CHECK(sizes(each.step()) == (beside ? sizes_of{{0, 1}, {1, 1}} : sizes_of{{0, 1}}));
+        CHECK(sizes(each.step()) == (beside ? sizes_of{{0, 1}, {1, 1}} : sizes_of{{3, 2}}));
+        CHECK(!each.prefilling(id));
+    }
+}
+
+TEST(a_checkpoint_s_last_chunk_does_not_go_by_single_tokens) {
+    schedule_limits limits = ubatch(64, true);
+    limits.n_last = 4;
+    board each(2, limits, -1);
+    each.put_decoding(0);
+    each.put(1, 2);
+    CHECK(sizes(each.step()) == (sizes_of{{0, 1}}));
+    CHECK(sizes(each.step()) == (sizes_of{{1, 2}}));
 }
