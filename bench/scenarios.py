@@ -23,6 +23,7 @@ from bench.goals import (
 )
 from bench.workloads import Arrival, Depth, Plain, Workload
 from pyllama.loadtest import Load
+from pyllama.loadtest.words import random_words
 
 # A load before the measured ones, so that buffers are allocated and the model's pages are mapped.
 WARM_UP = Load(asking(8, prompt_words=48, seed=999), users=2)
@@ -137,6 +138,26 @@ SHARED = Group(
     rounds=2,
 )
 
+
+def coming_and_going(users: int, turns: int) -> Plain:
+    """Return a load of users with answers of 16 to 111 tokens, which begin and end at any time."""
+    asked = tuple(
+        {
+            "messages": [{"role": "user", "content": random_words(64, f"turnover/{i}")}],
+            "max_tokens": 16 + 37 * i % 96,
+        }
+        for i in range(users * turns)
+    )
+    return load(users, 64, turns, prompts=asked)
+
+
+TURNOVER = Group(
+    "turnover",
+    "qwen3-0.6b",
+    (Scenario("turnover", "6 users who come and go on 32 slots", coming_and_going(6, 8)),),
+    rounds=2,
+)
+
 _BURST = load(8, 64, system_words=1500, prompt_words=40)
 PREFIX = Group(
     "prefix",
@@ -215,9 +236,9 @@ START = Group("start", "qwen3-0.6b", (), rounds=5)
 
 GROUPS: dict[str, Group] = {
     group.name: group
-    for group in (START, REAL, SMALL, DEMO, LONG, SHARED, PREFIX, GAP, FULL, OVERHEAD, DEPTH)
+    for group in (START, REAL, SMALL, DEMO, TURNOVER, LONG, SHARED, PREFIX, GAP, FULL, OVERHEAD, DEPTH)
 }
-DEFAULT_GROUPS = ("start", "real", "small", "long", "prefix", "gap", "full", "overhead", "depth")
+DEFAULT_GROUPS = ("start", "real", "small", "turnover", "long", "prefix", "gap", "full", "overhead", "depth")
 
 
 def shortened(group: Group) -> Group:
