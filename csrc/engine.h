@@ -264,7 +264,7 @@ class engine {
     int n_more_passes(const slot & idle) const;
     slot_rank rank(const slot & idle) const;
     slot * spare_slot();
-    bool keeps(const slot & idle);
+    bool hands_over(const slot & idle, int32_t n);
     slot * choose_slot(const generation & next);
     bool room_for(const generation & next, const slot & target) const;
     void assign(slot & target, std::unique_ptr<generation> next);

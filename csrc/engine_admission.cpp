@@ -86,9 +86,10 @@ slot * engine::spare_slot() {
     return best;
 }
 
-// Whether host memory has the slot's cache, for another slot.
-bool engine::keeps(const slot & idle) {
-    return prompts_.has(idle) || prompts_.keep(decoder_->context(), idle);
+// Whether host memory has the slot's cache, so that another slot can go on behind n tokens of it.
+bool engine::hands_over(const slot & idle, int32_t n) {
+    return prompt_cache::worth_copying(n, idle.cached.size()) &&
+           (prompts_.has(idle) || prompts_.keep(decoder_->context(), idle));
 }
 
 // An idle slot: the one asked for, else the one whose cache shares most of the prompt, else spare_slot(). That one may
@@ -122,7 +123,8 @@ slot * engine::choose_slot(const generation & next) {
     if (closest == nullptr || similarity <= params_.common.slot_prompt_similarity) {
         return oldest;
     }
-    if (n_more_passes(*oldest) < n_more_passes(*closest) && (longest < least_worth_a_pass || keeps(*closest))) {
+    if (n_more_passes(*oldest) < n_more_passes(*closest) &&
+        (longest < least_worth_a_pass || hands_over(*closest, longest))) {
         return oldest;
     }
     const size_t n_left = std::max(static_cast<size_t>(longest), closest->cached.n_shared());

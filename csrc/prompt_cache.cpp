@@ -171,8 +171,7 @@ const saved_sequence * prompt_cache::find(const generation & next, int32_t n_own
     int32_t longest = n_own;
     for (auto each = kept_.begin(); each != kept_.end(); ++each) {
         const int32_t n = usable_prefix(each->saved, next);
-        // Little of much is sooner computed than copied.
-        if (n > longest && 4 * static_cast<size_t>(n) >= each->saved.tokens.size()) {
+        if (n > longest && worth_copying(n, each->saved.tokens.size())) {
             longest = n;
             best = each;
         }

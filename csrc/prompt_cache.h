@@ -38,6 +38,9 @@ class prompt_cache {
     // The generation has its sequence back, or has ended.
     void let_go(const generation & owner);
 
+    // Whether n tokens are worth a copy of a sequence of n_saved: little of much is sooner computed.
+    static bool worth_copying(int32_t n, size_t n_saved) { return 4 * static_cast<size_t>(n) >= n_saved; }
+
     // The kept sequence that gives `next` the longest prefix, when it is longer than n_own tokens; null otherwise.
     // Valid until the next call.
     const saved_sequence * find(const generation & next, int32_t n_own);

@@ -172,6 +172,9 @@ void scheduler::add_prefill_runs(const std::vector<slot *> & prefilling, int32_t
 // The prompts whose last tokens go with the decode steps: those that add no pass to them. They leave the list.
 std::vector<slot *> scheduler::take_tails(const std::vector<slot *> & decoding,
                                           std::vector<slot *> & prefilling) const {
+    if (prefilling.empty()) {
+        return {};
+    }
     std::set<llama_seq_id> busy;
     for (const slot * each : decoding) {
         busy.insert(each->sequence);

@@ -17,9 +17,10 @@ class crowd {
     explicit crowd(bool unified, int32_t cache_mib = 0) : target(demo_model(), flags(unified, cache_mib)) {}
 
     // Starts a request and returns its slot's number.
-    int32_t start(uint32_t seed, int n_choices = 1) {
+    int32_t start(uint32_t seed, int n_choices = 1) { return start(prompt(seed, 40), n_choices); }
+    int32_t start(const std::vector<llama_token> & tokens, int n_choices = 1) {
         const std::vector<int32_t> before = busy();
-        handles.push_back(target.submit(request(prompt(seed, 40), 100000, n_choices)));
+        handles.push_back(target.submit(request(tokens, 100000, n_choices)));
         wait_for_bytes(handles.back(), 1);
         for (const int32_t id : busy()) {
             if (std::find(before.begin(), before.end(), id) == before.end()) {
@@ -116,4 +117,18 @@ TEST(with_host_memory_it_gets_its_cache_in_a_slot_beside_others) {
     const slot_info there = users.target.slots()[1];
     CHECK(there.taken.from_host);
     CHECK_EQ(there.n_prompt_cached, 39);
+}
+
+TEST(what_is_little_of_a_long_cache_is_not_copied_for_that) {
+    crowd users(false, 64);
+    users.start(1);
+    users.start(2);
+    const std::vector<llama_token> longer = prompt(3, 400);
+    CHECK_EQ(users.start(longer), 2);
+    users.end(2);
+    users.end(1);
+    std::vector<llama_token> other(longer.begin(), longer.begin() + 60);
+    const std::vector<llama_token> rest = prompt(4, 40);
+    other.insert(other.end(), rest.begin(), rest.end());
+    CHECK_EQ(users.start(other), 2);
 }
