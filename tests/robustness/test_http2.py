@@ -81,16 +81,9 @@ def check_answer(client: Client) -> None:
 
 
 @pytest.fixture(scope="module")
-def own() -> Iterator[LiveServer]:
+def running() -> Iterator[LiveServer]:
     with LiveServer("--parallel", "2", "--ctx-size", "8192", "--max-queue", "400") as server:
         yield server
-
-
-@pytest.fixture
-def server(own: LiveServer) -> Iterator[LiveServer]:
-    yield own
-    own.close_sockets()
-    own.check_settled()
 
 
 @pytest.mark.parametrize("body", [None, SHORT, LONG], ids=["head", "short", "endless"])
