@@ -20,8 +20,8 @@ using namespace pyllama_test;
 
 #ifdef __SANITIZE_THREAD__
 // llama-common writes the date for templates with std::localtime, whose one result all threads share: what they write
-// there at the same time is the same time. (tzset's own lock is not seen.)
-extern "C" const char * __tsan_default_suppressions() {
+// there at the same time is the same time. (tzset's own lock is not seen.) Visible, or libtsan would not find it.
+extern "C" __attribute__((visibility("default"))) const char * __tsan_default_suppressions() {
     return "race:format_time\n";
 }
 #endif
