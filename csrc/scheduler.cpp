@@ -142,7 +142,6 @@ void scheduler::add_prefill_runs(const std::vector<slot *> & prefilling, int32_t
             open[each->sequence] = each;
         }
     }
-    std::vector<slot *> chosen;
     for (const slot * each : prefilling) {
         const auto here = open.find(each->sequence);
         if (n_fit == 0 || here == open.end()) {
@@ -157,15 +156,11 @@ void scheduler::add_prefill_runs(const std::vector<slot *> & prefilling, int32_t
         std::advance(begin, static_cast<std::ptrdiff_t>(n_before < n_fit ? 0 : n_before - n_fit + 1));
         auto end = begin;
         do {
-            chosen.push_back(end->second);
+            plan.push_back(next_chunk(*end->second, size));
             --n_fit;
             ++end;
         } while (n_fit > 0 && end != open.end() && end->first == std::prev(end)->first + 1);
         open.erase(begin, end);
-    }
-    std::sort(chosen.begin(), chosen.end(), [](const slot * a, const slot * b) { return a->sequence < b->sequence; });
-    for (slot * each : chosen) {
-        plan.push_back(next_chunk(*each, size));
     }
 }
 

@@ -262,6 +262,27 @@ TEST(where_batches_are_split_a_step_is_of_neighbours_with_as_many_tokens) {
     CHECK(sizes(each.step()) == (sizes_of{{4, 18}}));
 }
 
+TEST(where_batches_are_split_others_than_neighbours_go_in_their_order) {
+    board each(4, ubatch(40, true), -1);
+    for (const size_t id : {0, 3, 2}) {
+        each.put(id, 20);
+    }
+    CHECK(sizes(each.step()) == (sizes_of{{0, 20}, {3, 20}}));
+}
+
+TEST(where_batches_are_split_a_prompt_that_was_passed_gets_its_size_alone) {
+    board each(6, ubatch(64, true), -1);
+    each.put(5, 30);
+    for (const size_t id : {0, 1, 2}) {
+        each.put(id, 20);
+    }
+    CHECK(sizes(each.step()) == (sizes_of{{0, 20}, {1, 20}, {2, 20}}));
+    for (const size_t id : {0, 1, 2}) {
+        each.put(id, 20);
+    }
+    CHECK(sizes(each.step()) == (sizes_of{{5, 30}}));
+}
+
 TEST(last_tokens_that_would_be_a_pass_of_their_own_are_a_step_of_prompts) {
     for (const size_t id : {3, 1}) {
         board each(4, ubatch(64, true), -1);
