@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cctype>
 #include <cmath>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -238,10 +239,20 @@ llama_sampler_ptr make_grammar_sampler(const llama_vocab * vocab, const common_p
             if (leading_space) {
                 continue;  // added by the tokenizer, not by the template
             }
-            if (llama_vocab_is_eog(vocab, tokens[i])) {
-                throw bad_request("the grammar cannot follow the template's generation prompt", "grammar");
+            bool follows = !llama_vocab_is_eog(vocab, tokens[i]);
+            try {
+                if (follows) {
+                    llama_sampler_accept(grammar.get(), tokens[i]);
+                }
+            } catch (const std::runtime_error &) {
+                follows = false;
             }
-            llama_sampler_accept(grammar.get(), tokens[i]);
+            if (!follows) {
+                throw bad_request(
+                    "the grammar does not allow what the answer begins with: the last message, or the "
+                    "template's generation prompt",
+                    "grammar");
+            }
         }
     }
     return grammar;

@@ -234,6 +234,16 @@ def test_template_that_raises(tmp_path: Path, template: str) -> None:
         server.check_settled()
 
 
+@pytest.mark.parametrize("wanted", [{"json_schema": {}}, {"response_format": {"type": "json_object"}}])
+def test_an_answer_that_began_against_its_grammar(wanted: dict[str, Any], server: LiveServer) -> None:
+    begun = [*QUESTION, {"role": "assistant", "content": "no JSON \u00b2"}]
+    status, answer = server.chat(messages=begun, **wanted)
+    check_error(status, answer, param="grammar")
+    begun[-1]["content"] = '{"sum": '
+    status, answer = server.chat(messages=begun, max_tokens=40, temperature=0, **wanted)
+    assert status == 200, answer
+
+
 def test_everything_is_settled_after_all_this(server: LiveServer) -> None:
     assert server.n_busy() == 0
 
