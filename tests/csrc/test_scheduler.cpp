@@ -24,7 +24,7 @@ class board {
             slots[i].sequence = slots[i].id;
         }
         row_.assign(static_cast<size_t>(demo_model()->n_vocab()), 0.0f);
-        row_[1000] = 1000.0f;
+        row_[500] = 1000.0f;
     }
     ~board() {
         for (slot & each : slots) {
