@@ -19,7 +19,8 @@ constexpr double flush_ms_max = 60'000;
 
 }  // namespace
 
-renderer::renderer(std::function<void()> after) : after_(std::move(after)) {
+renderer::renderer(std::function<void()> after, clock::duration pace)
+    : after_(std::move(after)), pace_(pace), notified_(clock::now() - pace) {
     thread_ = named_thread({"pyllama-render", n_stack_bytes, slice_us}, [this] { run(); });
 }
 
@@ -40,6 +41,12 @@ void renderer::notify() {
         if (dirty_.empty()) {
             return;
         }
+        const clock::time_point now = clock::now();
+        rapid_ = now - notified_ < pace_;
+        notified_ = now;
+        if (now < due_) {
+            return;
+        }
     }
     wake_.notify_one();
 }
@@ -56,15 +63,25 @@ void renderer::close() {
 
 // Waits for dirty channels, a flush that is due, or the end. False at the end.
 bool renderer::take(std::vector<std::shared_ptr<channel>> & taken, const flush_times & flushes) {
+    const auto sooner = [](const auto & a, const auto & b) { return a.second < b.second; };
+    const clock::time_point flush_due =
+        flushes.empty() ? clock::time_point::max() : std::min_element(flushes.begin(), flushes.end(), sooner)->second;
     std::unique_lock<std::mutex> lock(mutex_);
+    if (rapid_) {
+        const auto gathered = [this] { return closed_ || (!dirty_.empty() && clock::now() >= due_); };
+        wake_.wait_until(lock, std::min(due_ + pace_, flush_due), gathered);
+    }
+    due_ = {};  // a step was slow in coming: the next one is rendered at once
     const auto ready = [this] { return closed_ || !dirty_.empty(); };
     if (flushes.empty()) {
         wake_.wait(lock, ready);
     } else {
-        const auto sooner = [](const auto & a, const auto & b) { return a.second < b.second; };
-        wake_.wait_until(lock, std::min_element(flushes.begin(), flushes.end(), sooner)->second, ready);
+        wake_.wait_until(lock, flush_due, ready);
     }
     taken.swap(dirty_);
+    if (rapid_) {
+        due_ = clock::now() + pace_;
+    }
     return !closed_;
 }
 

@@ -17,14 +17,21 @@ namespace pyllama {
 
 class renderer {
   public:
+    using clock = std::chrono::steady_clock;
+
+    // A wake-up takes a core from ggml's workers, and the event loop's and the client's follow it. Tokens that come
+    // faster than this share one: nobody sees two milliseconds.
+    static constexpr clock::duration default_pace = std::chrono::milliseconds(2);
+
     // after: called on the render thread when it has rendered what was pending. Throws error(engine) when there is no
     // thread to be had.
-    explicit renderer(std::function<void()> after = {});
+    explicit renderer(std::function<void()> after = {}, clock::duration pace = default_pace);
     ~renderer();  // closes
     renderer(const renderer &) = delete;
     renderer & operator=(const renderer &) = delete;
 
-    // Engine thread: note a channel as dirty (O(1), no wake-up yet), then tell the thread once per step.
+    // Engine thread: note a channel as dirty (O(1), no wake-up yet), then tell the thread once per step. It renders at
+    // once, or, in a rapid succession of steps, no later than two paces after the last time it did.
     // After close() a mark is dropped.
     void mark(std::shared_ptr<channel> dirty);
     void notify();
@@ -34,7 +41,6 @@ class renderer {
     void close();
 
   private:
-    using clock = std::chrono::steady_clock;
     // Channels whose writer wants a flush although nothing new came, and when. Few, so a scan finds the next.
     using flush_times = std::unordered_map<std::shared_ptr<channel>, clock::time_point>;
 
@@ -53,10 +59,14 @@ class renderer {
     bool take(std::vector<std::shared_ptr<channel>> & taken, const flush_times & flushes);
 
     const std::function<void()> after_;
+    const clock::duration pace_;
     std::mutex mutex_;
     std::condition_variable wake_;
     std::vector<std::shared_ptr<channel>> dirty_;
     bool closed_ = false;
+    clock::time_point notified_;
+    bool rapid_ = false;     // the last notify() came less than a pace after the one before
+    clock::time_point due_;  // no wake-up before; the thread looks by itself a pace later
 
     std::mutex close_mutex_;  // one close() joins, the others wait for it
     named_thread thread_;

@@ -70,6 +70,13 @@ void generate(
     }
 }
 
+void step(renderer & render, const recorded_channel & r, const std::string & text) {
+    if (r.channel->push(text_piece(text))) {
+        render.mark(r.channel);
+    }
+    render.notify();
+}
+
 }  // namespace
 
 TEST(every_reader_sees_the_same_bytes_late_ones_too) {
@@ -146,6 +153,51 @@ TEST(held_text_is_flushed_when_it_is_due) {
     }
     CHECK_EQ(r.record->n_flushes.load(), 1);
     CHECK_EQ(r.session->state(), session_state::started);
+}
+
+TEST(tokens_that_come_faster_than_the_pace_share_a_wake_up) {
+    std::atomic<int> n_passes{0};
+    const auto count = [&] { ++n_passes; };
+    renderer render(count, std::chrono::hours(1));
+    recorded_channel r;
+    const auto push = [&](const char * text) { step(render, r, text); };
+    const auto w = std::make_shared<waker>();
+    r.session->subscribe(w, 1);
+    const auto wait_for = [&](const char * bytes) {
+        while (r.bytes() != bytes && w->wait()) {
+            w->drain();
+        }
+    };
+    // The second follows the first at once: only then is it known that they come fast.
+    push("a");
+    wait_for("<start>[a]");
+    push("b");
+    wait_for("<start>[a][b]");
+    for (const char * text : {"c", "d", "e"}) {
+        push(text);
+    }
+    render.close();
+    CHECK_EQ(r.bytes(), "<start>[a][b][c][d][e]");
+    CHECK_EQ(n_passes.load(), 2);
+}
+
+TEST(tokens_that_share_a_wake_up_do_not_wait_for_another) {
+    renderer render;
+    recorded_channel r;
+    const auto w = std::make_shared<waker>();
+    r.session->subscribe(w, 1);
+    std::string expected = "<start>";
+    for (int i = 0; i < 100; ++i) {
+        // A run of any length may be the last: what it ends with must come by itself.
+        for (int n = 0; n <= i % 7; ++n) {
+            step(render, r, std::to_string(n));
+            expected += "[" + std::to_string(n) + "]";
+        }
+        while (r.bytes() != expected && w->wait()) {
+            w->drain();
+        }
+    }
+    CHECK_EQ(r.bytes(), expected);
 }
 
 TEST(costly_writers_share_one_budget) {
