@@ -29,10 +29,16 @@ control_ticket::control_ticket(control_action action, size_t n_parts)
     : action_(action), results_(n_parts), n_missing_(n_parts) {}
 
 void control_ticket::complete(size_t part, control_result result) {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    results_[part] = std::move(result);
-    if (--n_missing_ == 0 && target_) {
-        target_->mark(key_);
+    std::shared_ptr<waker> asleep;
+    {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        results_[part] = std::move(result);
+        if (--n_missing_ == 0 && target_ && target_->add(key_)) {
+            asleep = target_;
+        }
+    }
+    if (asleep) {
+        asleep->signal();
     }
 }
 

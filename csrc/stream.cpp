@@ -160,9 +160,17 @@ void stream_session::finish(std::optional<error> failure) {
 }
 
 void stream_session::wake() {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    for (const subscriber & s : subscribers_) {
-        s.target->mark(s.key);
+    std::vector<std::shared_ptr<waker>> asleep;
+    {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        for (const subscriber & s : subscribers_) {
+            if (s.target->add(s.key)) {
+                asleep.push_back(s.target);
+            }
+        }
+    }
+    for (const std::shared_ptr<waker> & loop : asleep) {
+        loop->signal();
     }
 }
 

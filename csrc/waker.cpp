@@ -68,28 +68,30 @@ int waker::fd() const {
 }
 
 void waker::mark(uint64_t key) {
+    if (add(key)) {
+        signal();
+    }
+}
+
+bool waker::add(uint64_t key) {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (closed_) {
-        return;
+        return false;
     }
     const bool was_empty = dirty_.empty();
     dirty_.insert(key);
-    if (was_empty) {
-        signal();
-    }
+    return was_empty;
 }
 
 std::vector<uint64_t> waker::drain() {
     const std::lock_guard<std::mutex> lock(mutex_);
     std::vector<uint64_t> taken(dirty_.begin(), dirty_.end());
-    // One signal at most is outstanding, so one read clears it. After close() it stays: a thread on its way
-    // into wait()'s poll must find it.
-    if (!dirty_.empty() && !closed_) {
-        uint64_t ignored;
-        while (read(read_fd_, &ignored, sizeof(ignored)) < 0 && errno == EINTR) {
-        }
-    }
     dirty_.clear();
+    // Signals come after what they are for, so one may be here without it, or still on its way. After close() it
+    // stays: a thread on its way into wait()'s poll must find it.
+    if (!closed_) {
+        clear();
+    }
     return taken;
 }
 
@@ -103,6 +105,7 @@ bool waker::wait() {
             if (!dirty_.empty()) {
                 return true;
             }
+            clear();  // a signal of what was drained before it came
         }
         // A signal between the check and here makes the poll return at once. EINTR: check again.
         pollfd watched{read_fd_, POLLIN, 0};
@@ -111,15 +114,27 @@ bool waker::wait() {
 }
 
 void waker::close() {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    if (!closed_) {
+    {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        if (closed_) {
+            return;
+        }
         closed_ = true;
-        signal();
+    }
+    signal();
+}
+
+// Makes the descriptor unreadable; the caller holds the mutex. A pipe may hold several signals.
+void waker::clear() {
+    uint64_t ignored[8];
+    for (ssize_t n = 0; (n = read(read_fd_, ignored, sizeof(ignored))) != 0;) {
+        if (n < 0 ? errno != EINTR : n < static_cast<ssize_t>(sizeof(ignored))) {
+            return;
+        }
     }
 }
 
-// Makes the descriptor readable; the caller holds the mutex. Never blocks: a descriptor that is full (EAGAIN)
-// is readable already.
+// Makes the descriptor readable. Never blocks: a descriptor that is full (EAGAIN) is readable already.
 void waker::signal() {
     const uint64_t one = 1;
     while (write(write_fd_, &one, sizeof(one)) < 0 && errno == EINTR) {

@@ -2,8 +2,8 @@
 // Data never rides in the wake-up. The descriptor is written only when the set was empty, so a burst of
 // changes costs one write.
 //
-// mark(): any thread, never blocks. drain() and fd(): the loop's thread. wait(): a notifier thread on
-// platforms whose loops cannot watch a descriptor.
+// mark(), add() and signal(): any thread, never block. drain() and fd(): the loop's thread. wait(): a notifier thread
+// on platforms whose loops cannot watch a descriptor.
 #pragma once
 
 #include <cstdint>
@@ -23,6 +23,11 @@ class waker {
     int fd() const;
     void mark(uint64_t key);
 
+    // mark() in two: true asks for a signal(), to be made when the caller holds no lock. The loop may have the caller's
+    // core from then on, and would wait for whatever the caller still holds.
+    bool add(uint64_t key);
+    void signal();
+
     // Clears the descriptor, then takes the set. Edge-triggered use is safe: a mark after this wakes again.
     // After close() the descriptor stays readable, as at a pipe's end: stop watching it then.
     std::vector<uint64_t> drain();
@@ -35,7 +40,7 @@ class waker {
     void close();
 
   private:
-    void signal();
+    void clear();
 
     std::mutex mutex_;
     std::unordered_set<uint64_t> dirty_;

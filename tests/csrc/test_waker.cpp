@@ -42,6 +42,32 @@ TEST(a_mark_makes_the_descriptor_readable_until_it_is_drained) {
     CHECK(drained(w) == std::vector<uint64_t>{7});
 }
 
+TEST(a_key_may_be_taken_before_its_signal_comes) {
+    waker w;
+    CHECK(w.add(7));
+    CHECK(!w.add(9));
+    CHECK(!readable(w));
+    CHECK(drained(w) == (std::vector<uint64_t>{7, 9}));
+    CHECK(w.add(8));
+    w.signal();
+    w.signal();  // the first one's, which took its time
+    CHECK(readable(w));
+    CHECK(drained(w) == std::vector<uint64_t>{8});
+    CHECK(!readable(w));
+    w.signal();
+    CHECK(readable(w));
+    CHECK(w.drain().empty());
+    CHECK(!readable(w));
+    w.signal();
+    std::thread marks([&] { w.mark(6); });
+    CHECK(w.wait());
+    marks.join();
+    CHECK(drained(w) == std::vector<uint64_t>{6});
+    w.close();
+    CHECK(!w.add(7));
+    CHECK(readable(w));
+}
+
 TEST(many_marks_never_fill_the_descriptor) {
     waker w;
     for (uint64_t key = 0; key < 100'000; key++) {
@@ -63,6 +89,15 @@ TEST(closing_ends_marks_and_waits) {
     CHECK(drained(w) == std::vector<uint64_t>{1});
     CHECK(!w.wait());
     CHECK(readable(w));  // a waiter that is on its way into poll must find it
+}
+
+TEST(many_signals_are_cleared_at_once) {
+    waker w;
+    for (int i = 0; i < 1000; ++i) {
+        w.signal();
+    }
+    CHECK(w.drain().empty());
+    CHECK(!readable(w));
 }
 
 TEST(close_wakes_every_waiter) {
