@@ -7,7 +7,6 @@
 
 #include "errors.h"
 #include "logit_row.h"
-#include "row_scan.h"
 #include "row_selection.h"
 
 namespace pyllama {

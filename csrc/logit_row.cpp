@@ -8,6 +8,30 @@
 
 namespace pyllama {
 
+PYLLAMA_EACH_WIDTH
+float largest(const float * row, int32_t n_vocab) {
+    constexpr float lowest = -std::numeric_limits<float>::infinity();
+    float lanes[row_part];
+    for (float & lane : lanes) {
+        lane = lowest;
+    }
+    int32_t id = 0;
+    for (; id + row_part <= n_vocab; id += row_part) {
+        for (int32_t lane = 0; lane < row_part; ++lane) {
+            lanes[lane] = row[id + lane] > lanes[lane] ? row[id + lane] : lanes[lane];
+        }
+    }
+    float highest = lowest;
+    for (; id < n_vocab; ++id) {
+        highest = row[id] > highest ? row[id] : highest;
+    }
+    for (const float lane : lanes) {
+        highest = lane > highest ? lane : highest;
+    }
+    return highest;
+}
+
+PYLLAMA_EACH_WIDTH
 void select_top_k(const float * row, int32_t n_vocab, int32_t k, std::vector<llama_token_data> & out) {
     out.clear();
     if (k <= 0) {
@@ -58,6 +82,7 @@ void select_top_k(const float * row, int32_t n_vocab, int32_t k, std::vector<lla
     std::sort(out.begin(), out.end(), larger);
 }
 
+PYLLAMA_EACH_WIDTH
 llama_token select_greedy(const float * row, int32_t n_vocab) {
     llama_token best = LLAMA_TOKEN_NULL;
     float highest = -std::numeric_limits<float>::infinity();
@@ -88,6 +113,7 @@ llama_token select_greedy(const float * row, int32_t n_vocab) {
     return best;
 }
 
+PYLLAMA_EACH_WIDTH
 float log_sum_exp(const float * row, int32_t n_vocab) {
     const llama_token best = select_greedy(row, n_vocab);
     const float highest = best == LLAMA_TOKEN_NULL ? -std::numeric_limits<float>::infinity() : row[best];

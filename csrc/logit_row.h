@@ -14,6 +14,9 @@ inline bool larger(const llama_token_data & a, const llama_token_data & b) {
     return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
 }
 
+// The largest logit, whatever is NaN; -infinity when there is none.
+float largest(const float * row, int32_t n_vocab);
+
 // The k largest logits, largest first, equal ones in the order of their ids. NaN is never selected.
 // `out` is overwritten; fewer than k when the row has fewer usable values.
 void select_top_k(const float * row, int32_t n_vocab, int32_t k, std::vector<llama_token_data> & out);

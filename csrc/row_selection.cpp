@@ -19,6 +19,7 @@ constexpr float minus_infinity = -std::numeric_limits<float>::infinity();
 constexpr double unfelt = -17.5;
 
 // The sum of exp(logit - highest) as a loop over the row adds it up in single precision.
+PYLLAMA_EACH_WIDTH
 float sum_in_order(const float * row, int32_t n_vocab, float highest) {
     float sum = 0.0f;
     float threshold = minus_infinity;
@@ -96,6 +97,7 @@ void sort_row(const float * row, int32_t n_vocab, std::vector<llama_token_data> 
     }
 }
 
+PYLLAMA_EACH_WIDTH
 void select_from(const float * row, int32_t n_vocab, float lowest, std::vector<llama_token_data> & out) {
     out.clear();
     const float below = std::nextafter(lowest, minus_infinity);
@@ -137,6 +139,7 @@ void select_surprise(const float * row, int32_t n_vocab, float surprise, std::ve
     }
 }
 
+PYLLAMA_EACH_WIDTH
 llama_token draw_from(const float * row, int32_t n_vocab, double u, std::vector<double> & block_sums) {
     const float highest = largest(row, n_vocab);
     if (!std::isfinite(highest)) {
