@@ -14,7 +14,7 @@ PYTHON_CODE := $(wildcard pyllama tests bench examples docs packaging) vendor/ll
 CXX_CODE = $(shell find csrc tests/csrc -name '*.h' -o -name '*.cpp' 2>/dev/null)
 CYTHON_CODE = $(shell find pyllama -name '*.pyx' -o -name '*.pxd' -o -name '*.pxi')
 
-.PHONY: help serve build develop test test-csrc test-python test-types conformance docs fuzz fuzz-http fuzz-asan fuzz-http-asan soak-asan soak-tsan lint format bench bench-binding bench-steering bench-replay clean
+.PHONY: help serve build develop test test-csrc test-python test-types conformance docs fuzz fuzz-http fuzz-asan fuzz-http-asan soak-asan soak-tsan test-csrc-asan lint format bench bench-binding bench-steering bench-replay clean
 .DELETE_ON_ERROR:
 
 help:
@@ -26,6 +26,7 @@ help:
 	@echo 'make fuzz     random calls of the low-level API (FUZZ_EXAMPLES=$(FUZZ_EXAMPLES)); make fuzz-asan under AddressSanitizer'
 	@echo 'make fuzz-http  random requests of every endpoint (HTTP_EXAMPLES=$(HTTP_EXAMPLES) each); make fuzz-http-asan likewise'
 	@echo 'make soak-asan  the engine under random load and AddressSanitizer, SOAK_SECONDS=$(SOAK_SECONDS) long; make soak-tsan likewise'
+	@echo 'make test-csrc-asan  the C++ tests under AddressSanitizer: half an hour'
 	@echo 'make lint     ruff, mypy, cython-lint, clang-format;  make format applies what can be applied'
 	@echo 'make docs     write what is generated in docs/'
 	@echo 'make bench    compare with llama-server, built from the same tree; a page in bench/report (BENCH_ARGS=--help for more)'
@@ -139,6 +140,10 @@ fuzz-asan: $(ASAN)/.built
 fuzz-http-asan: $(ASAN)/.built
 	$(UNDER_ASAN) PYLLAMA_HTTP_EXAMPLES=$(HTTP_EXAMPLES) $(BIN)/pytest -p no:cacheprovider --timeout 7200 \
 	  tests/robustness/test_openapi.py tests/robustness/test_random_bodies.py
+
+test-csrc-asan: $(VENV)/.tools
+	PATH="$(CURDIR)/$(BIN):$$PATH" && cmake --preset asan && cmake --build --preset asan --target pyllama-tests
+	ASAN_OPTIONS=detect_leaks=1 $(BIN)/ctest --test-dir build/asan --output-on-failure --timeout 3600
 
 # The engine under random load, llama.cpp's own logic instrumented as well.
 SOAK_SECONDS ?= 600

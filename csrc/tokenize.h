@@ -19,8 +19,12 @@ struct tokenize_limits {
     // Longest unbroken text that is tokenised on the caller's stack.
     static constexpr size_t n_on_caller = 2048;
     // libstdc++'s std::regex was measured to take 320 bytes of stack a character, for each of llama.cpp's
-    // expressions.
+    // expressions. AddressSanitizer puts a guard around each variable.
+#ifdef __SANITIZE_ADDRESS__
+    static constexpr size_t stack_bytes_per_character = 4096;
+#else
     static constexpr size_t stack_bytes_per_character = 512;
+#endif
 };
 
 // An upper bound, in characters, of what one match of a splitting expression can cover: none goes on past a line

@@ -49,10 +49,15 @@ void check_all(std::vector<submitted> & handles, size_t n_shared, size_t n_tail)
 }  // namespace
 
 TEST(requests_that_arrive_together_decode_their_prefix_once) {
-    engine target(demo_model(), engine_params(8, 4096, true));
+    step_gate gate;
+    engine target(demo_model(), engine_params(9, 4608, true), gate.decoder());
+    const auto before = target.submit(request(prompt(900, 30), n_predict));
+    gate.run(1);
     auto handles = submit_all(target, 400, 8, 40);
+    gate.open();
+    answer(before);
     check_all(handles, 400, 40);
-    CHECK_EQ(target.metrics().n_prompt_tokens.load(), 400u + 8 * 40);
+    CHECK_EQ(target.metrics().n_prompt_tokens.load(), 30u + 400 + 8 * 40);
     CHECK_EQ(target.metrics().n_cached_tokens.load(), 7u * 400);
     CHECK_EQ(target.metrics().n_shared_tokens.load(), 7u * 400);
     CHECK_EQ(target.metrics().n_prefix_refused.load(), 0u);
