@@ -6,6 +6,7 @@
 #include "context_shift.h"
 #include "errors.h"
 #include "media_token.h"
+#include "team.h"
 
 namespace pyllama {
 
@@ -52,6 +53,8 @@ decoder::decoder(const model & model, const common_params & params) : params_(mo
     }
     n_ctx_slot_ = std::min(n_ctx_slot_, llama_model_n_ctx_train(model.handle()));
     n_threads_ = options.n_threads;
+    spreads_ =
+        options.n_threads == options.n_threads_batch && (params.n_gpu_layers == 0 || !llama_supports_gpu_offload());
     embedding_ = embeddings_ = params.embedding;
     unified_ = params.kv_unified || params.n_parallel == 1;
     alternate_ = !unified_ || llama_model_is_recurrent(model.handle()) || llama_model_is_hybrid(model.handle());
@@ -124,7 +127,16 @@ void decoder::settle(llama_seq_id sequence) {
     llama_memory_seq_rm(llama_get_memory(context_.get()), sequence, -1, -1);
 }
 
+// libgomp's workers go to sleep when they have spun for about as long.
+void decoder::wake_team() {
+    constexpr std::chrono::milliseconds awake{1};
+    if (spreads_ && std::chrono::steady_clock::now() - processed_ > awake) {
+        spread_team(n_threads_);
+    }
+}
+
 decode_status decoder::process() {
+    wake_team();
     last_code_ = llama_process(context_.get(), LLAMA_PROCESS_TYPE_DECODE, batch_.get());
     if (last_code_ == 1) {
         return decode_status::no_room;
@@ -133,6 +145,7 @@ decode_status decoder::process() {
         return decode_status::failed;
     }
     llama_synchronize(context_.get());
+    processed_ = std::chrono::steady_clock::now();
     return decode_status::ok;
 }
 

@@ -2,6 +2,7 @@
 // destroyed on the engine thread (OpenMP keeps one team of workers per thread that starts one).
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <string>
 #include <vector>
@@ -70,6 +71,7 @@ class decoder {
     void warm_up(const model & model);
     bool add(llama_seq_id sequence, llama_token token, llama_pos position, bool output);
     decode_status process();
+    void wake_team();
     void put_out(bool embeddings);
     decode_status embed_split(const embedding_part & part);
     bool add_rows(const media_span & span, const llama_tokens & tokens, llama_seq_id sequence, int32_t begin,
@@ -87,6 +89,8 @@ class decoder {
     std::vector<const float *> rows_;
     int32_t n_ctx_slot_ = 0;
     int32_t n_threads_ = 1;
+    bool spreads_ = false;  // a team of one size computes all of the model
+    std::chrono::steady_clock::time_point processed_;
     int32_t last_code_ = 0;
     bool embeddings_ = false;  // what the context puts out at the moment
     bool embedding_ = false;   // --embeddings
