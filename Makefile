@@ -107,17 +107,18 @@ conformance: build
 	@$(BIN)/python tests/conformance/conformance.py --suite "$(CONFORMANCE)" --work build/conformance \
 	  --server "$(BIN)/pyllama-server --media-urls 2" $(CONFORMANCE_ARGS)
 
-# Random calls in child processes: none of them may end one.
+# Random calls in child processes: none of them may end one. Another FUZZ_SEED makes others.
 FUZZ_EXAMPLES ?= 20000
+FUZZ_SEED ?= 20
 
 fuzz: build
-	PYLLAMA_FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/pytest --timeout 7200 tests/core/test_fuzz.py
+	PYLLAMA_FUZZ_SEED=$(FUZZ_SEED) PYLLAMA_FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/pytest --timeout 7200 tests/core/test_fuzz.py
 
 # Requests that fit the OpenAPI document, and those that nearly do: no 5xx, no status or body that it does not name.
 HTTP_EXAMPLES ?= 2000
 
 fuzz-http: build
-	PYLLAMA_HTTP_EXAMPLES=$(HTTP_EXAMPLES) $(BIN)/pytest --timeout 7200 tests/robustness/test_openapi.py
+	PYLLAMA_FUZZ_SEED=$(FUZZ_SEED) PYLLAMA_HTTP_EXAMPLES=$(HTTP_EXAMPLES) $(BIN)/pytest --timeout 7200 tests/robustness/test_openapi.py
 
 # The same with a module whose own code and llama.cpp's are instrumented. Leaks are CPython's, and a failed allocation
 # is an error that the bindings report.
@@ -134,11 +135,11 @@ UNDER_ASAN = LD_PRELOAD="$$($${CXX:-g++} -print-file-name=libasan.so) $$($${CXX:
   ASAN_OPTIONS=detect_leaks=0,allocator_may_return_null=1 PYTHONMALLOC=malloc PYTHONPATH=$(ASAN)
 
 fuzz-asan: $(ASAN)/.built
-	$(UNDER_ASAN) PYLLAMA_FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/pytest -p no:cacheprovider --timeout 7200 \
+	$(UNDER_ASAN) PYLLAMA_FUZZ_SEED=$(FUZZ_SEED) PYLLAMA_FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/pytest -p no:cacheprovider --timeout 7200 \
 	  tests/core/test_fuzz.py
 
 fuzz-http-asan: $(ASAN)/.built
-	$(UNDER_ASAN) PYLLAMA_HTTP_EXAMPLES=$(HTTP_EXAMPLES) $(BIN)/pytest -p no:cacheprovider --timeout 7200 \
+	$(UNDER_ASAN) PYLLAMA_FUZZ_SEED=$(FUZZ_SEED) PYLLAMA_HTTP_EXAMPLES=$(HTTP_EXAMPLES) $(BIN)/pytest -p no:cacheprovider --timeout 7200 \
 	  tests/robustness/test_openapi.py tests/robustness/test_random_bodies.py
 
 test-csrc-asan: $(VENV)/.tools

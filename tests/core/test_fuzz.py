@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 WORKER = Path(__file__).with_name("fuzz_worker.py")
 # `make fuzz` asks for more.
 EXAMPLES = int(os.environ.get("PYLLAMA_FUZZ_EXAMPLES", "300"))
+SEED = int(os.environ.get("PYLLAMA_FUZZ_SEED", "20"))
 
 
 def ask_worker() -> tuple[list[str], list[str]]:
@@ -98,7 +99,8 @@ def worker() -> Iterator[Worker]:
         assert child.close() == 0
 
 
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@seed(SEED)
+@settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
 @given(options=OPTIONS, calls=CALLS)
 def test_no_call_ends_the_process(worker: Worker, options: dict[str, object], calls: list[object]) -> None:
     assert worker.play(options, calls) == "ok"

@@ -23,6 +23,7 @@ from schemathesis.specs.openapi.checks import (
 from pyllama.server.openapi import build_document
 
 EXAMPLES = int(os.environ.get("PYLLAMA_HTTP_EXAMPLES", "6"))
+SEED = int(os.environ.get("PYLLAMA_FUZZ_SEED", "20"))
 CHECKS = [status_code_conformance, content_type_conformance, response_schema_conformance]
 # Long answers are not what this is about.
 FLAGS = ("--ctx-size", "512", "--parallel", "2", "--predict", "4", "--props", "--slots", "--timeout", "20")
@@ -43,7 +44,7 @@ def server() -> Iterator[LiveServer]:
 def test_operation(operation: schemathesis.APIOperation, server: LiveServer) -> None:
     base = f"http://127.0.0.1:{server.port}"
 
-    @seed(20)
+    @seed(SEED)
     @settings(
         max_examples=EXAMPLES,
         deadline=None,

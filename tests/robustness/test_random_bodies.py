@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from live_server import LiveServer, check_error
 from test_fields import HUGE, WRONG_TYPES
 
+SEED = int(os.environ.get("PYLLAMA_FUZZ_SEED", "20"))
 texts = st.text(max_size=20)
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts,
@@ -44,10 +46,10 @@ bodies = st.builds(
 )
 
 
+@seed(SEED)
 @settings(
     max_examples=300,
     deadline=None,
-    derandomize=True,
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
@@ -64,10 +66,10 @@ def test_random_bodies(running: LiveServer, body: dict[str, Any]) -> None:
         assert json.loads(raw)["object"] == "chat.completion"
 
 
+@seed(SEED)
 @settings(
     max_examples=200,
     deadline=None,
-    derandomize=True,
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
