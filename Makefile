@@ -144,7 +144,7 @@ fuzz-http-asan: $(ASAN)/.built
 
 test-csrc-asan: $(VENV)/.tools
 	PATH="$(CURDIR)/$(BIN):$$PATH" && cmake --preset asan && cmake --build --preset asan --target pyllama-tests
-	ASAN_OPTIONS=detect_leaks=1 $(BIN)/ctest --test-dir build/asan --output-on-failure --timeout 3600
+	ASAN_OPTIONS=detect_leaks=1 $(BIN)/ctest --test-dir build/asan --output-on-failure
 
 # The engine under random load, llama.cpp's own logic instrumented as well.
 SOAK_SECONDS ?= 600

@@ -9,7 +9,7 @@ namespace pyllama {
 
 // A function compiled for each width of vector registers; the dynamic loader picks the widest that the CPU has. The
 // sanitizers' runtimes are not there yet when it does.
-#if defined(__x86_64__) && defined(__linux__) && defined(__GLIBC__) && !defined(PYLLAMA_SANITIZED)
+#if defined(__x86_64__) && defined(__GLIBC__) && !defined(__clang__) && !defined(PYLLAMA_SANITIZED)
 #define PYLLAMA_EACH_WIDTH __attribute__((target_clones("avx512f", "avx2", "default")))
 #else
 #define PYLLAMA_EACH_WIDTH

@@ -160,17 +160,22 @@ void stream_session::finish(std::optional<error> failure) {
 }
 
 void stream_session::wake() {
-    std::vector<std::shared_ptr<waker>> asleep;
+    std::shared_ptr<waker> asleep;
     {
         const std::lock_guard<std::mutex> lock(mutex_);
         for (const subscriber & s : subscribers_) {
             if (s.target->add(s.key)) {
-                asleep.push_back(s.target);
+                // Few streams have readers on several loops. Nothing here may fail: a key without its signal would
+                // keep all later ones of that loop from being signalled.
+                if (asleep) {
+                    asleep->signal();
+                }
+                asleep = s.target;
             }
         }
     }
-    for (const std::shared_ptr<waker> & loop : asleep) {
-        loop->signal();
+    if (asleep) {
+        asleep->signal();
     }
 }
 

@@ -90,18 +90,19 @@ bool leave_cpus(const std::vector<int> & taken) {
     return true;
 }
 
-void spread_team(int n_threads) {
+int spread_team(int n_threads) {
     if (n_threads < 2) {
-        return;
+        return 0;
     }
     roll_call team(n_threads);
+    std::atomic<int> n_moved{0};
 #pragma omp parallel num_threads(n_threads)
     {
         const int thread = omp_get_thread_num();
         team.answer(thread);
         if (thread > 0) {
-            if (team.shares_its_cpu(thread)) {
-                leave_cpus(team.cpus());
+            if (team.shares_its_cpu(thread) && leave_cpus(team.cpus())) {
+                ++n_moved;
             }
         } else {
             // Who waits for this CPU gets it, and is gone in a moment.
@@ -111,6 +112,7 @@ void spread_team(int n_threads) {
             }
         }
     }
+    return n_moved;
 }
 
 #else
@@ -119,7 +121,9 @@ bool leave_cpus(const std::vector<int> &) {
     return false;
 }
 
-void spread_team(int) {}
+int spread_team(int) {
+    return 0;
+}
 
 #endif
 

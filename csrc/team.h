@@ -13,8 +13,9 @@ void parallel_for(size_t n, int n_threads, const std::function<void(size_t)> & b
 
 // Wakes a team that has slept, and moves threads that woke on one CPU apart. The scheduler puts a woken worker behind
 // the thread that woke it when the other CPUs have something short to do at that moment. Both spin at ggml's barriers
-// then, for a whole time slice each, until it looks again some ten milliseconds later. Linux only.
-void spread_team(int n_threads);
+// then, for a whole time slice each, until it looks again some ten milliseconds later. Returns how many it moved; none
+// elsewhere than on Linux.
+int spread_team(int n_threads);
 
 // Moves the calling thread to a CPU that is not among these. False where its affinity, which stays as it is, allows no
 // other, or a thread cannot be moved.

@@ -28,8 +28,9 @@ class waker {
     bool add(uint64_t key);
     void signal();
 
-    // Clears the descriptor, then takes the set. Edge-triggered use is safe: a mark after this wakes again.
-    // After close() the descriptor stays readable, as at a pipe's end: stop watching it then.
+    // Takes the set and clears the descriptor, as one: a mark after this wakes again, so edge-triggered use is safe.
+    // The set may be empty, where a signal came after its key had been taken. After close() the descriptor stays
+    // readable, as at a pipe's end: stop watching it then.
     std::vector<uint64_t> drain();
 
     // Blocks until something is marked or close() is called; false once closed. Several threads may wait.

@@ -212,7 +212,7 @@ class LoopNotifier:
         if self._closed:
             return
         watches = self._watches
-        # drain() clears the descriptor before it takes the keys, so a change in between wakes again.
+        # A change after this wakes again. There may be no key: its signal came when it had been taken.
         for key in self.waker.drain():
             watch = watches.get(key)
             if watch is not None:

@@ -75,6 +75,21 @@ TEST(a_thread_leaves_the_cpus_that_others_have) {
     CHECK(may_use(before));
 }
 
+TEST(threads_that_woke_on_one_cpu_are_moved_apart) {
+    const cpu_set_t before = allowed_cpus();
+    const bool may_part = CPU_COUNT(&before) > 1;
+    // The scheduler may part them first, but not each time.
+    int n_moved = 0;
+    for (int attempt = 0; n_moved == 0 && attempt < (may_part ? 1000 : 10); ++attempt) {
+        cpu_set_t one;
+        CPU_ZERO(&one);
+        CPU_SET(static_cast<size_t>(sched_getcpu()), &one);
+        CHECK(on_each(2, [&] { return allow(one) && allow(before); }));
+        n_moved = spread_team(2);
+    }
+    CHECK_EQ(n_moved, may_part ? 1 : 0);
+}
+
 TEST(a_team_is_spread_within_what_it_may_use) {
     const cpu_set_t before = allowed_cpus();
     cpu_set_t one;
@@ -86,7 +101,7 @@ TEST(a_team_is_spread_within_what_it_may_use) {
         CHECK(on_each(n_threads, [&] { return allow(one) && allow(before); }));
         spread_team(n_threads);
         CHECK(on_each(n_threads, [&] { return may_use(before) && allow(one); }));
-        spread_team(n_threads);
+        CHECK_EQ(spread_team(n_threads), 0);
         CHECK(on_each(n_threads, [&] { return may_use(one) && allow(before); }));
     }
 }
