@@ -124,6 +124,18 @@ void wait_until(const submitted & handle, Done done) {
 
 }  // namespace
 
+prepared_request controlled(const std::vector<llama_token> & prompt, int n_predict, int n_choices) {
+    prepared_request made = request(prompt, n_predict, n_choices);
+    made.params.sampling.reasoning_control = true;
+    return made;
+}
+
+std::shared_ptr<control_ticket> post(engine & target, generation_control & to, const control_command & command) {
+    const auto ticket = std::make_shared<control_ticket>(command.action, 1);
+    target.control(to, {command, ticket, 0});
+    return ticket;
+}
+
 control_result wait_for(const std::shared_ptr<control_ticket> & ticket) {
     const auto alarm = std::make_shared<waker>();
     ticket->subscribe(alarm, 1);

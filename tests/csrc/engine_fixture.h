@@ -58,6 +58,13 @@ std::vector<std::string> answers(const submitted & handle, int n_choices);
 // Waits until `handle` has at least n_bytes of answer, or has ended.
 void wait_for_bytes(const submitted & handle, uint64_t n_bytes);
 
+// The same of a client that may control it.
+pyllama::prepared_request controlled(const std::vector<llama_token> & prompt, int n_predict, int n_choices = 1);
+
+// Posts a control to one generation and returns its receipt at once.
+std::shared_ptr<pyllama::control_ticket> post(engine & target, pyllama::generation_control & to,
+                                              const pyllama::control_command & command);
+
 // The first answer to a control; waits for all of them.
 pyllama::control_result wait_for(const std::shared_ptr<pyllama::control_ticket> & ticket);
 

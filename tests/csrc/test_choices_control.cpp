@@ -19,16 +19,12 @@ struct stopped_engine {
     explicit stopped_engine(int call, bool unified = true)
         : gate(std::make_shared<decode_gate>(call)),
           target(demo_model(), engine_params(4, 4096, unified), gated(gate)) {
-        auto made = request(prompt(1, n_prompt), n_predict, 3);
-        made.params.sampling.reasoning_control = true;
-        group = target.submit(std::move(made));
+        group = target.submit(controlled(prompt(1, n_prompt), n_predict, 3));
         gate->wait_until_reached();
     }
 
     std::shared_ptr<control_ticket> post(size_t choice, control_action action) {
-        const auto ticket = std::make_shared<control_ticket>(action, 1);
-        target.control(*group.choices[choice], {{action}, ticket, 0});
-        return ticket;
+        return pyllama_test::post(target, *group.choices[choice], {action});
     }
 
     control_result control(size_t choice, control_action action) { return wait_for(post(choice, action)); }
@@ -146,11 +142,8 @@ TEST(all_choices_paused_in_the_prefill_rest_together) {
 
 TEST(a_choice_of_a_queued_request_can_be_stopped) {
     stopped_engine running(2);
-    auto made = request(prompt(2, 40), 10, 2);
-    made.params.sampling.reasoning_control = true;
-    const auto queued = running.target.submit(std::move(made));
-    const auto ticket = std::make_shared<control_ticket>(control_action::stop, 1);
-    running.target.control(*queued.choices[0], {{control_action::stop}, ticket, 0});
+    const auto queued = running.target.submit(controlled(prompt(2, 40), 10, 2));
+    const auto ticket = post(running.target, *queued.choices[0], {control_action::stop});
     running.gate->open();
     CHECK(wait_for(ticket).success);
     const auto texts = answers(queued, 2);

@@ -17,17 +17,14 @@ namespace {
 
 constexpr int n_predict = 40;
 
-prepared_request controlled(const std::vector<llama_token> & tokens, int n, std::string owner = {}) {
-    prepared_request made = request(tokens, n);
-    made.params.sampling.reasoning_control = true;
+prepared_request owned(const std::vector<llama_token> & tokens, int n, std::string owner) {
+    prepared_request made = controlled(tokens, n);
     made.owner = std::move(owner);
     return made;
 }
 
 std::shared_ptr<control_ticket> post(engine & target, const submitted & handle, control_action action) {
-    const auto ticket = std::make_shared<control_ticket>(action, 1);
-    target.control(*handle.control, {{action}, ticket, 0});
-    return ticket;
+    return pyllama_test::post(target, *handle.control, {action});
 }
 
 control_result control(engine & target, const submitted & handle, control_action action) {
@@ -307,9 +304,9 @@ TEST(an_owner_may_pause_so_many) {
     auto params = engine_params(4, 1 << 16, true);
     params.max_paused = 1;
     engine target(demo_model(), params);
-    const auto first = target.submit(controlled(prompt(1, 20), 100000, "a"));
-    const auto second = target.submit(controlled(prompt(2, 20), 100000, "a"));
-    const auto other = target.submit(controlled(prompt(3, 20), 100000, "b"));
+    const auto first = target.submit(owned(prompt(1, 20), 100000, "a"));
+    const auto second = target.submit(owned(prompt(2, 20), 100000, "a"));
+    const auto other = target.submit(owned(prompt(3, 20), 100000, "b"));
     CHECK(control(target, first, control_action::pause).success);
     const control_result refused = control(target, second, control_action::pause);
     CHECK(!refused.success && !refused.paused);

@@ -20,12 +20,6 @@ using tokens = std::vector<llama_token>;
 constexpr int n_predict = 60;
 const std::string hint = "Enough, I have to answer now.";
 
-prepared_request controlled(const tokens & of, int n = n_predict, int n_choices = 1) {
-    prepared_request made = request(of, n, n_choices);
-    made.params.sampling.reasoning_control = true;
-    return made;
-}
-
 control_request inject(const std::string & text, int choice = -1) {
     control_request made;
     made.command.action = control_action::inject;
@@ -108,8 +102,8 @@ control_result control_in_step(step_gate & gate, engine & target, const submitte
 void check_among_others(bool unified) {
     step_gate gate;
     engine target(demo_model(), engine_params(3, 3072, unified), gate.decoder());
-    const auto handle = target.submit(controlled(prompt(1, 60)));
-    const auto second = target.submit(controlled(prompt(2, 200)));
+    const auto handle = target.submit(controlled(prompt(1, 60), n_predict));
+    const auto second = target.submit(controlled(prompt(2, 200), n_predict));
     const auto third = target.submit(request(prompt(3, 90), n_predict));
     gate.run(12);
     const control_result first = control_in_step(gate, target, handle, inject(hint));
@@ -136,7 +130,7 @@ TEST(the_answer_goes_on_from_the_text_wherever_it_is_put) {
     for (int position = 0; position < 24; position += 3) {
         // A limit stops the first part at the position; what follows is measured in one piece.
         const auto of = prompt(static_cast<uint32_t>(position), 50);
-        const auto handle = target.submit(controlled(of));
+        const auto handle = target.submit(controlled(of, n_predict));
         wait_for_bytes(handle, static_cast<uint64_t>(4 * position));
         const control_result put = wait_for(post(target, handle, inject(hint)));
         if (put.applied) {
@@ -156,7 +150,7 @@ TEST(text_among_others_in_streams) {
 TEST(text_costs_one_step) {
     step_gate gate;
     engine target(demo_model(), engine_params(1, 1024, true), gate.decoder());
-    const auto handle = target.submit(controlled(prompt(1, 50)));
+    const auto handle = target.submit(controlled(prompt(1, 50), n_predict));
     gate.run(10);
     CHECK(control_in_step(gate, target, handle, inject(hint)).applied);
     gate.open();
@@ -170,9 +164,9 @@ TEST(queued_requests_and_prefills_take_text) {
     for (const bool unified : {true, false}) {
         step_gate gate;
         engine target(demo_model(), engine_params(1, 1024, unified), gate.decoder());
-        const auto running = target.submit(controlled(prompt(1, 400)));
+        const auto running = target.submit(controlled(prompt(1, 400), n_predict));
         gate.run(1);  // of four
-        const auto queued = target.submit(controlled(prompt(2, 50)));
+        const auto queued = target.submit(controlled(prompt(2, 50), n_predict));
         const auto in_queue = post(target, queued, inject(hint));
         const auto twice = post(target, queued, inject(hint));
         const control_result in_prefill = control_in_step(gate, target, running, inject(hint));
@@ -192,7 +186,7 @@ TEST(paused_and_parked_requests_take_text) {
         for (const bool unified : {true, false}) {
             step_gate gate;
             engine target(demo_model(), engine_params(2, 1024, unified), gate.decoder());
-            const auto handle = target.submit(controlled(prompt(1, 100)));
+            const auto handle = target.submit(controlled(prompt(1, 100), n_predict));
             gate.run(10);
             const auto pausing = post(target, handle, control_action::pause, park);
             gate.open();
@@ -275,7 +269,7 @@ TEST(one_choice_or_all_take_text) {
 TEST(text_that_cannot_be_taken_changes_nothing) {
     step_gate gate;
     engine target(demo_model(), engine_params(1, 1024, true), gate.decoder());
-    const auto handle = target.submit(controlled(prompt(1, 50)));
+    const auto handle = target.submit(controlled(prompt(1, 50), n_predict));
     gate.run(5);
     const control_result large =
         control_in_step(gate, target, handle, inject(std::string(4000, 'x') + std::string(4000, 'y')));

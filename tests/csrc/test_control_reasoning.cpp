@@ -24,9 +24,8 @@ reasoning_params reasoning(int32_t budget) {
 }
 
 prepared_request thinking(const std::vector<llama_token> & tokens, int32_t budget = -1) {
-    auto made = request(tokens, n_predict);
+    auto made = controlled(tokens, n_predict);
     made.params.reasoning = reasoning(budget);
-    made.params.sampling.reasoning_control = true;
     return made;
 }
 
@@ -59,9 +58,7 @@ std::string forced_at(const std::vector<llama_token> & tokens, int32_t position,
 
 std::shared_ptr<control_ticket> post(engine & target, const submitted & handle, const char * body) {
     const control_command command = parse_control(body, true).command;
-    const auto ticket = std::make_shared<control_ticket>(command.action, 1);
-    target.control(*handle.control, {command, ticket, 0});
-    return ticket;
+    return pyllama_test::post(target, *handle.control, command);
 }
 
 // Posts in the step after n others, and lets everything run.

@@ -15,9 +15,8 @@ namespace {
 
 constexpr int n_predict = 40;
 
-prepared_request controlled(const std::vector<llama_token> & tokens, float temperature = 0, uint32_t seed = 1) {
-    auto made = request(tokens, n_predict);
-    made.params.sampling.reasoning_control = true;
+prepared_request sampled(const std::vector<llama_token> & tokens, float temperature = 0, uint32_t seed = 1) {
+    auto made = controlled(tokens, n_predict);
     made.params.sampling.temp = temperature;
     made.params.sampling.seed = seed;
     return made;
@@ -57,7 +56,7 @@ TEST(greedy_from_the_position_that_is_told) {
     step_gate gate;
     engine target(demo_model(), engine_params(1, 1024, true), gate.decoder());
     const auto tokens = prompt(1, 60);
-    const auto handle = target.submit(controlled(tokens, 1.5f));
+    const auto handle = target.submit(sampled(tokens, 1.5f));
     const control_result changed = change(gate, 9, target, handle, R"("temperature":0)");
     CHECK(changed.success && changed.applied);
     CHECK_EQ(changed.position, 10);
@@ -70,7 +69,7 @@ TEST(a_change_of_nothing_changes_nothing) {
     // The random numbers and what the penalties remember go on.
     const auto tokens = prompt(1, 60);
     const auto make = [&] {
-        auto made = controlled(tokens, 3.0f, 7);  // far from what is likeliest
+        auto made = sampled(tokens, 3.0f, 7);  // far from what is likeliest
         made.params.sampling.penalty_repeat = 1.3f;
         made.params.sampling.penalty_last_n = 64;
         return made;
@@ -94,7 +93,7 @@ TEST(each_choice_has_the_seed_plus_its_number) {
     for (const uint32_t k : {0u, 1u, 2u}) {
         step_gate gate;
         engine target(demo_model(), engine_params(1, 1024, true), gate.decoder());
-        const auto handle = target.submit(controlled(tokens));
+        const auto handle = target.submit(sampled(tokens));
         CHECK(change(gate, 9, target, handle, seeded(7 + k, "")).success);
         const std::string text = answer(handle);
         const size_t at = text.find('<');
@@ -119,7 +118,7 @@ TEST(each_choice_has_the_seed_plus_its_number) {
 TEST(a_smaller_limit_ends_the_answer) {
     step_gate gate;
     engine target(demo_model(), engine_params(1, 1024, true), gate.decoder());
-    const auto handle = target.submit(controlled(prompt(1, 60)));
+    const auto handle = target.submit(sampled(prompt(1, 60)));
     const control_result changed = change(gate, 9, target, handle, R"("max_tokens":10)");
     CHECK(changed.success && changed.state == request_state::finished);
     const std::string ten = plain_loop(prompt(1, 60), 10, 1024);
@@ -132,7 +131,7 @@ TEST(a_larger_limit_and_other_stop_strings) {
     const auto tokens = prompt(1, 60);
     const auto free = tokens_of(plain_loop(tokens, 20, 1024));
     const std::string word = demo_model()->piece(free[19], false);
-    auto asked = controlled(tokens);
+    auto asked = sampled(tokens);
     asked.params.n_predict = 12;
     const auto handle = target.submit(std::move(asked));
     common_json fields = {{"action", "sampling"}, {"max_tokens", 400}, {"stop", word}};
@@ -148,7 +147,7 @@ TEST(a_token_can_be_banned) {
     engine target(demo_model(), engine_params(1, 1024, true), gate.decoder());
     const auto tokens = prompt(1, 60);
     const auto free = tokens_of(plain_loop(tokens, n_predict, 1024));
-    const auto handle = target.submit(controlled(tokens));
+    const auto handle = target.submit(sampled(tokens));
     const std::string banned = std::to_string(free[10]);
     CHECK(change(gate, 9, target, handle, R"("logit_bias":[[)" + banned + ",false]]").success);
     const auto said = tokens_of(answer(handle));
@@ -158,7 +157,7 @@ TEST(a_token_can_be_banned) {
 TEST(changes_build_on_one_another_and_bad_ones_leave_no_trace) {
     step_gate gate;
     engine target(demo_model(), engine_params(1, 1024, true), gate.decoder());
-    const auto handle = target.submit(controlled(prompt(1, 60)));
+    const auto handle = target.submit(sampled(prompt(1, 60)));
     gate.run(3);
     const auto post = [&](const std::string & fields) {
         return post_control(target, handle, *read_control(R"({"action":"sampling",)" + fields + "}", true), nullptr, 0);

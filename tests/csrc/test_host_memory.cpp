@@ -23,27 +23,18 @@ server_params with_memory(int n_slots, int n_ctx, int64_t host_mib) {
     return params;
 }
 
-prepared_request controlled(const std::vector<llama_token> & tokens, int n) {
-    prepared_request made = request(tokens, n);
-    made.params.sampling.reasoning_control = true;
-    return made;
-}
-
 // Pauses the request in the step that is running, and parks it.
 void park(step_gate & gate, engine & target, const submitted & handle) {
-    const auto ticket = std::make_shared<control_ticket>(control_action::pause, 1);
     control_command command{control_action::pause};
     command.park = true;
-    target.control(*handle.control, {command, ticket, 0});
+    const auto ticket = post(target, *handle.control, command);
     gate.open();
     CHECK(wait_for(ticket).success);
     target.slots();  // the step that parks it is over
 }
 
 void resume(engine & target, const submitted & handle) {
-    const auto ticket = std::make_shared<control_ticket>(control_action::resume, 1);
-    target.control(*handle.control, {{control_action::resume}, ticket, 0});
-    CHECK(wait_for(ticket).success);
+    CHECK(wait_for(post(target, *handle.control, {control_action::resume})).success);
 }
 
 size_t used(const engine & target, memory_part part) {

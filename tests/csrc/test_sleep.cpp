@@ -82,13 +82,8 @@ TEST(a_paused_request_keeps_it_awake) {
     server_params params = sleeping();
     params.pause_timeout = 2.5;
     engine target(own_model(params), params);
-    auto made = request(prompt(1, 50), 20);
-    made.params.sampling.reasoning_control = true;
-    const auto handle = target.submit(std::move(made));
-    control_command pause;
-    pause.action = control_action::pause;
-    const auto ticket = std::make_shared<control_ticket>(control_action::pause, 1);
-    target.control(*handle.control, {pause, ticket, 0});
+    const auto handle = target.submit(controlled(prompt(1, 50), 20));
+    post(target, *handle.control, {control_action::pause});
     for (bool asleep = target.sleeping(); handle.session->state() != session_state::finished;
          asleep = target.sleeping()) {
         CHECK(!asleep);

@@ -20,7 +20,7 @@ class crowd {
     int32_t start(uint32_t seed, int n_choices = 1) { return start(prompt(seed, 40), n_choices); }
     int32_t start(const std::vector<llama_token> & tokens, int n_choices = 1) {
         const std::vector<int32_t> before = busy();
-        handles.push_back(target.submit(request(tokens, 100000, n_choices)));
+        handles.push_back(target.submit(controlled(tokens, 100000, n_choices)));
         wait_for_bytes(handles.back(), 1);
         for (const int32_t id : busy()) {
             if (std::find(before.begin(), before.end(), id) == before.end()) {
@@ -37,6 +37,8 @@ class crowd {
         target.slots();
     }
 
+    void pause(size_t n) { CHECK(wait_for(post(target, *handles[n].control, {control_action::pause})).success); }
+
     std::vector<int32_t> busy() {
         std::vector<int32_t> found;
         for (const slot_info & each : target.slots()) {
@@ -50,6 +52,7 @@ class crowd {
     static server_params flags(bool unified, int32_t cache_mib) {
         server_params params = engine_params(4, 4 * 512, unified);
         params.common.cache_ram_mib = cache_mib;
+        params.common.slot_save_path = ".";  // a slot can be erased
         return params;
     }
 
@@ -79,6 +82,40 @@ TEST(in_a_unified_cache_it_takes_one_that_was_never_used) {
     }
     users.end(1);
     CHECK_EQ(users.start(10), 3);
+}
+
+TEST(in_streams_a_paused_request_is_no_neighbour) {
+    crowd users(false);
+    for (uint32_t i = 0; i < 4; ++i) {
+        CHECK_EQ(users.start(1 + i), static_cast<int32_t>(i));
+    }
+    users.pause(3);
+    users.end(2);
+    users.end(1);
+    // Slot 2 has been idle for longer, but only slot 1 is beside one that decodes.
+    CHECK_EQ(users.start(10), 1);
+}
+
+TEST(in_a_unified_cache_an_empty_slot_goes_before_one_that_was_idle_for_longer) {
+    crowd users(true);
+    for (uint32_t i = 0; i < 4; ++i) {
+        CHECK_EQ(users.start(1 + i), static_cast<int32_t>(i));
+    }
+    users.end(1);
+    users.end(2);
+    users.target.erase_slot(2);
+    CHECK_EQ(users.start(10), 2);
+}
+
+TEST(of_slots_that_hold_as_much_of_a_prompt_it_takes_the_one_beside_others) {
+    crowd users(false);
+    for (const uint32_t seed : {1, 2, 1, 3}) {
+        users.start(seed);
+    }
+    for (const size_t n : {0, 2, 1}) {
+        users.end(n);
+    }
+    CHECK_EQ(users.start(1), 2);
 }
 
 TEST(in_streams_the_choices_of_a_prompt_run_side_by_side) {
