@@ -158,6 +158,29 @@ def test_a_cmake_that_is_too_old_is_told_first() -> None:
     assert lines[0].startswith("cmake_minimum_required(VERSION 3.26")
 
 
+def test_pip_tells_of_an_old_cmake_in_one_line(tmp_path: Path) -> None:
+    old = tmp_path / "cmake"
+    version = '{"version": {"string": "3.25.1", "major": 3, "minor": 25, "patch": 1}}'
+    old.write_text(f"#!/bin/sh\n[ \"$2\" = capabilities ] && echo '{version}' || echo cmake version 3.25.1\n")
+    old.chmod(0o755)
+    environment = {
+        **os.environ,
+        "CMAKE_EXECUTABLE": str(old),
+        "PYTHONPATH": str(ROOT / "packaging" / "backend"),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", f"import pyllama_build; pyllama_build.build_wheel({str(tmp_path)!r})"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("pyllama: Could not find CMake with version >=3.26: ")
+    assert "pip install cmake" in done.stderr
+
+
 def test_a_python_that_is_too_old_is_refused_by_the_metadata() -> None:
     assert 'requires-python = ">=3.11"' in (ROOT / "pyproject.toml").read_text()
 
