@@ -55,3 +55,11 @@ macro(pyllama_compiler_options)
     add_compile_options("$<$<COMPILE_LANGUAGE:C,CXX>:-fmacro-prefix-map=${CMAKE_CURRENT_SOURCE_DIR}/=>")
   endif()
 endmacro()
+
+# One section per function, for this folder and those added to it later; ld's --gc-sections needs them to leave out
+# what is unused. Apple's linker looks at symbols instead (-dead_strip).
+macro(pyllama_drop_unused_sections)
+  if(CMAKE_CXX_COMPILER_ID MATCHES "GNU|Clang" AND NOT APPLE)
+    add_compile_options("$<$<COMPILE_LANGUAGE:C,CXX>:-ffunction-sections;-fdata-sections>")
+  endif()
+endmacro()

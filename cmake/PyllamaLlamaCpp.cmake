@@ -34,6 +34,8 @@ endif()
 set(BUILD_SHARED_LIBS OFF)
 set(CMAKE_C_VISIBILITY_PRESET hidden)
 set(CMAKE_CXX_VISIBILITY_PRESET hidden)
+# From here on all is static and ends in our module, which leaves out what nothing in it calls.
+pyllama_drop_unused_sections()
 add_subdirectory("${PYLLAMA_LLAMA_CPP_TREE}" "${CMAKE_CURRENT_BINARY_DIR}/llama" EXCLUDE_FROM_ALL)
 
 # arg.cpp calls exit() on bad flags and loads backends from the current directory: our shim turns the
