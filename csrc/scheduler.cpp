@@ -286,7 +286,9 @@ std::vector<chunk> scheduler::next(std::vector<slot> & slots) {
     }
     sort_prefilling(prefilling, waiting);
     demand_ = {static_cast<int32_t>(decoding.size()), static_cast<int32_t>(prefilling.size() + waiting.size()),
-               n_pending_of(decoding, prefilling), n_cells_of(slots, prefilling, limits_.alternate)};
+               n_pending_of(decoding, prefilling), n_cells_of(slots, prefilling, limits_.alternate), limits_.alternate};
+    // With LoRA sets, whose turn it is says which of the two a step is.
+    demand_.turns = limits_.alternate || (!limits_.lora && budget_.better_apart(demand_));
     // Forced text of the only slot that has something to do holds nobody up.
     const bool alone = decoding.size() + prefilling.size() == 1;
     const int32_t more = alone ? limits_.n_ubatch : budget_.n_tokens(demand_);
@@ -304,13 +306,15 @@ std::vector<chunk> scheduler::next(std::vector<slot> & slots) {
     const std::optional<bool> oldest_decodes = limits_.lora ? keep_one_class(decoding, prefilling) : std::nullopt;
     const std::vector<slot *> tails = limits_.alternate ? take_tails(decoding, prefilling) : std::vector<slot *>();
     const bool decode_now =
-        !decoding.empty() && (prefilling.empty() || oldest_decodes.value_or(!(limits_.alternate && decoded_last_)));
+        !decoding.empty() && (prefilling.empty() || oldest_decodes.value_or(!(demand_.turns && decoded_last_)));
     if (decode_now) {
         add_decode(decoding, more, plan);
         add_tails(tails, plan);
     }
     const bool mixed = decode_now && !prefilling.empty();
-    const bool alone_now = mixed && (limits_.alternate || (budget_.enabled() && ++n_mixed_ % decode_alone == 0));
+    // Who has waited for one step of prompts does not wait for another.
+    const bool alone_now =
+        mixed && (demand_.turns || waited_last_ || (budget_.enabled() && ++n_mixed_ % decode_alone == 0));
     const auto n_decode = static_cast<int32_t>(plan.size());
     const int32_t n_forced = n_tokens_of(plan) - n_decode;
     if (!alone_now) {
@@ -321,6 +325,7 @@ std::vector<chunk> scheduler::next(std::vector<slot> & slots) {
     count_passed(all_prefilling, plan, load_.n_prompt - n_forced);
     count_passed(waiting, plan, load_.n_prompt - n_forced);
     decoded_last_ = decode_now;
+    waited_last_ = !decode_now && !decoding.empty();
     note_served(plan);
     return plan;
 }

@@ -44,7 +44,7 @@ struct chunk {
 class scheduler {
   public:
     explicit scheduler(schedule_limits limits, double budget_ms = -1)
-        : limits_(limits), budget_({budget_ms, limits.n_ubatch, limits.alternate}) {}
+        : limits_(limits), budget_({budget_ms, limits.n_ubatch}) {}
 
     // Empty when no slot has anything to do.
     std::vector<chunk> next(std::vector<slot> & slots);
@@ -90,6 +90,7 @@ class scheduler {
     std::vector<passed> passed_;  // by slot
     uint64_t n_mixed_ = 0;        // steps that had both
     bool decoded_last_ = false;
+    bool waited_last_ = false;      // the decoding slots waited for the last step
     bool rows_last_ = false;        // the last step decoded media
     std::vector<uint64_t> served_;  // with LoRA: by slot, the step that it was last part of
     uint64_t n_steps_ = 0;

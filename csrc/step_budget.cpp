@@ -1,6 +1,7 @@
 #include "step_budget.h"
 
 #include <algorithm>
+#include <limits>
 
 namespace pyllama {
 
@@ -18,6 +19,9 @@ constexpr double for_half_the_price = 4;
 
 // What a token may cost more in a chunk that leaves whole tiles behind it.
 constexpr double for_the_rest = 1.25;
+
+// What a prompt's token has to take more in a step with decoding slots than in one without.
+constexpr double for_turns = 1.03;
 
 // The chunk that fills the first tile which leaves a chunk any room.
 int32_t first_tile(int32_t n_beside) {
@@ -51,10 +55,11 @@ double step_budget::spare(const step_demand & demand) const {
 }
 
 double step_budget::overhead(const step_demand & demand) const {
-    return cost_.decode(demand.n_decoding) + (limits_.alternate ? cost_.decode(0) : 0);
+    return cost_.decode(demand.n_decoding) + (demand.turns ? cost_.decode(0) : 0);
 }
 
-// All, or else whole tiles, or else small chunks; where nothing fits, what takes the least time.
+// All, or else whole tiles, or else small chunks. Where nothing fits, a tile, unless it takes longer than the least
+// chunk: a quarter longer, or where no time was asked for, twice as long.
 int32_t step_budget::most_that_fits(int32_t n_most, const step_demand & demand) const {
     const double most = spare(demand);
     const auto fits = [&](int32_t n) { return prefill(n, demand) <= most; };
@@ -73,7 +78,11 @@ int32_t step_budget::most_that_fits(int32_t n_most, const step_demand & demand) 
         }
     }
     const int32_t least = std::min(small_chunk, n_most);
-    return n_tile <= n_most && prefill(n_tile, demand) < prefill(least, demand) ? n_tile : least;
+    if (fits(least) || n_tile > n_most) {
+        return least;
+    }
+    const double longer = limits_.ms == budget_limits::automatic ? for_a_tile : for_the_rest;
+    return prefill(n_tile, demand) < longer * prefill(least, demand) ? n_tile : least;
 }
 
 int32_t step_budget::n_tokens(const step_demand & demand) const {
@@ -85,6 +94,22 @@ int32_t step_budget::n_tokens(const step_demand & demand) const {
         return n_most;
     }
     return cost_.known() ? most_that_fits(n_most, demand) : std::min(first_tile(n_beside(demand)), n_most);
+}
+
+// What the second step takes by itself is left out: computing a tile hides it.
+double step_budget::price_with_decode(const step_demand & demand) const {
+    const int32_t n = n_tokens(demand);
+    return n > 0 ? (cost_.decode(demand.n_decoding) + prefill(n, demand)) / n : std::numeric_limits<double>::infinity();
+}
+
+bool step_budget::better_apart(step_demand demand) const {
+    if (!enabled() || !cost_.known() || demand.n_decoding == 0) {
+        return false;
+    }
+    demand.turns = false;
+    const double together = price_with_decode(demand);
+    demand.turns = true;
+    return for_turns * price_with_decode(demand) < together;
 }
 
 int32_t step_budget::chunk_size(int32_t n_most, int32_t n_pending, const step_demand & demand) const {

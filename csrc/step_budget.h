@@ -9,6 +9,9 @@
 //
 // A step's batch, decoding slots included, fills whole tiles where the budget allows. What is left of a prompt at its
 // end does not, and deep in the cache that is dear: so an early step takes less, and the rest fills tiles.
+//
+// Decoding slots in a tile take rows of it from the prompt. Where that costs more than a step of their own, the two
+// take turns.
 #pragma once
 
 #include <cstdint>
@@ -22,7 +25,6 @@ struct budget_limits {
 
     double ms = automatic;  // below 0: no budget
     int32_t n_ubatch = 512;
-    bool alternate = false;  // see schedule_limits
 };
 
 // Who has something to do in the next step.
@@ -31,6 +33,7 @@ struct step_demand {
     int32_t n_prefilling = 0;  // slots, with those that wait for a prefix that another one decodes
     int32_t n_pending = 0;     // tokens that a step could take besides one for each decoding slot
     double n_cells = 0;        // that a token of the first prompt is held against
+    bool turns = false;        // decode and prefill are steps of their own
 };
 
 class step_budget {
@@ -47,6 +50,9 @@ class step_budget {
     // that the rest comes in chunks that fill tiles.
     int32_t chunk_size(int32_t n_most, int32_t n_pending, const step_demand & demand) const;
 
+    // Whether a prompt's token takes less in a step of its own with the decode step before it than in one with both.
+    bool better_apart(step_demand demand) const;
+
     // The milliseconds that this is made from: from one decode step to the next.
     double ms(const step_demand & demand) const;
 
@@ -54,17 +60,18 @@ class step_budget {
     const step_cost & cost() const { return cost_; }
 
   private:
+    // The rows that the step has besides.
+    int32_t n_beside(const step_demand & demand) const { return demand.turns ? 0 : demand.n_decoding; }
+
     // What the decode step takes, and where the prefill step is another one, what that takes besides its tokens.
     double overhead(const step_demand & demand) const;
-
-    // The rows that the step has besides.
-    int32_t n_beside(const step_demand & demand) const { return limits_.alternate ? 0 : demand.n_decoding; }
 
     // The time beside that which is left for prompts.
     double spare(const step_demand & demand) const;
 
     double prefill(int32_t n_tokens, const step_demand & demand) const;
     double price(int32_t n_tokens, const step_demand & demand) const;  // of a token
+    double price_with_decode(const step_demand & demand) const;
     int32_t most_that_fits(int32_t n_most, const step_demand & demand) const;
 
     budget_limits limits_;

@@ -2,12 +2,14 @@
 // of prompts, which cost more the more cells of the KV cache they are held against, and where the batch does not fill
 // attention's tiles. Pure: it knows no clock. Not thread-safe.
 //
-// Each half is a line through the origin of two features, moved a part of the way to each measurement. Decode steps
-// teach the first, steps with prompts the second, and the first too when they take longer than expected: a busy machine
-// makes every step longer. No chunk size has an estimate of its own that would go stale while other sizes are in use.
+// Each half is a line (cost_line). Decode steps teach the first, steps with prompts the second, and the first too when
+// they take longer than expected: a busy machine makes every step longer. No chunk size has an estimate of its own that
+// would go stale while other sizes are in use.
 #pragma once
 
 #include <cstdint>
+
+#include "cost_line.h"
 
 namespace pyllama {
 
@@ -27,8 +29,7 @@ struct step_load {
 
 class step_cost {
   public:
-    // Takes a step that took `ms` in. What was slower than expected counts up to a limit, since a step may be held up
-    // by anything; nothing but its work makes a step fast.
+    // Takes a step that took `ms` in.
     void observe(const step_load & load, double ms);
 
     // Milliseconds of a step in which n slots decode; with 0, of the step itself.
@@ -38,27 +39,14 @@ class step_cost {
     double prefill(int32_t n_tokens, double n_cells, int32_t n_beside) const;
 
     // Whether steps of both kinds were seen.
-    bool known() const { return decode_.seen && prefill_.seen; }
+    bool known() const { return decode_.seen() && prefill_.seen(); }
 
   private:
-    struct features {
-        double first;
-        double second;
-    };
-    struct line {
-        double first = 0;
-        double second = 0;
-        bool seen = false;
+    static cost_features of_decode(int32_t n_slots);
+    static cost_features of_prefill(int32_t n_tokens, double n_cells, int32_t n_beside);
 
-        double at(const features & x) const { return first * x.first + second * x.second; }
-        void observe(const features & x, double ms);
-    };
-
-    static features of_decode(int32_t n_slots);
-    static features of_prefill(int32_t n_tokens, double n_cells, int32_t n_beside);
-
-    line decode_;
-    line prefill_;
+    cost_line decode_;
+    cost_line prefill_;
 };
 
 }  // namespace pyllama

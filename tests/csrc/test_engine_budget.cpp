@@ -60,14 +60,16 @@ TEST(a_long_prompt_beside_two_streams_comes_in_small_chunks) {
         wait_for_bytes(second, 40);  // both decode by now, and did in steps without a prompt
         const auto late = target.submit(request(prompt(3, 480), 20));
         CHECK_EQ(answer(late), plain_loop(prompt(3, 480), 20, 1024));
-        CHECK(target.metrics().step_prompt_tokens.load() == 16);
+        // A small chunk, or a tile where that takes little longer.
+        const int32_t n_chunk = target.metrics().step_prompt_tokens.load();
+        CHECK(n_chunk >= 16 && n_chunk <= 64);
         target.cancel(first.control);
         target.cancel(second.control);
         answer(first);
         answer(second);
         target.close();
-        const auto is_late = [](const recorded_step & step) { return step.n_prompt == 16; };
-        CHECK(std::count_if(log->begin(), log->end(), is_late) >= 480 / 16 - 1);
+        const auto has_prompt = [](const recorded_step & step) { return step.n_prompt > 0; };
+        CHECK(std::count_if(log->begin(), log->end(), has_prompt) >= 2 + 480 / 64);
         for (const recorded_step & step : *log) {
             CHECK(step.n_prompt <= (step.n_decode > 0 ? 64 : 128));
             CHECK(unified || step.n_prompt == 0 || step.n_decode == 0);

@@ -60,9 +60,12 @@ class board {
         for (const chunk & part : plan) {
             ms += part.target->state() == slot_state::prefill ? ms_per_token * (part.end - part.begin) : 0;
         }
+        run(plan, ms);
+        return plan;
+    }
+    void run(const std::vector<chunk> & plan, double ms) {
         take(plan);
         plans.observe(ms);
-        return plan;
     }
 
     // Of a slot in a plan.
@@ -115,6 +118,32 @@ schedule_limits ubatch(int32_t n, bool alternate = false) {
     return limits;
 }
 
+// Thirty slots that decode, and a prompt that goes so deep into the cache that attention becomes most of a step.
+struct deep_prompt {
+    explicit deep_prompt(schedule_limits limits) : on(31, limits, budget_limits::automatic) {
+        for (size_t id = 0; id < 30; ++id) {
+            on.put_decoding(id);
+        }
+        for (int i = 0; i < 20; ++i) {
+            on.step(10);
+        }
+        on.put(30, 6000);
+    }
+
+    // How many slots decoded, and how many of the prompt's tokens were decoded.
+    std::pair<int32_t, int32_t> step() {
+        const auto n_cells = static_cast<double>(on.slots[30].cached.size());
+        const std::vector<chunk> plan = on.plans.next(on.slots);
+        const int32_t n = on.n_tokens(plan, 30);
+        const auto n_decode = static_cast<int32_t>(plan.size()) - (n > 0 ? 1 : 0);
+        const int32_t n_rows = n == 0 ? 0 : attention_rows(n + n_decode < attention_tile ? n : n + n_decode);
+        on.run(plan, (n_decode == 0 ? 5 : 10) + 0.05 * n + n_rows * n_cells / 4096 * 2);
+        return {n_decode, n};
+    }
+
+    board on;
+};
+
 }  // namespace
 
 TEST(beside_slots_that_decode_a_prompt_comes_in_chunks) {
@@ -147,6 +176,32 @@ TEST(where_they_take_turns_the_prefill_step_is_cut_as_well) {
         CHECK_EQ(each.n_tokens(prefill, 1), i < 2 ? 16 : 4);
     }
     CHECK(!each.prefilling(1));
+}
+
+// When the long prompt is cancelled, one comes that fits beside the thirty.
+TEST(where_tiles_are_dear_they_take_turns_and_nobody_waits_for_two_steps_with_prompts) {
+    deep_prompt each(ubatch(128));
+    bool waited = false;
+    for (int n_apart = 0; each.on.prefilling(30); n_apart += waited ? 1 : 0) {
+        if (waited && n_apart == 30) {
+            each.on.put(30, 5);
+        }
+        const auto [n_decode, n] = each.step();
+        CHECK(n_decode == 30 || (n_decode == 0 && n > 5));
+        CHECK(!waited || (n_decode == 30 && n == 0));
+        CHECK(n_apart < 31);
+        waited = n_decode == 0;
+    }
+    CHECK_EQ(each.on.slots[30].running->n_prompt(), 5);
+}
+
+TEST(with_lora_sets_they_share_steps_wherever_they_may) {
+    schedule_limits limits = ubatch(128);
+    limits.lora = true;
+    deep_prompt each(limits);
+    while (each.on.prefilling(30)) {
+        CHECK_EQ(each.step().first, 30);
+    }
 }
 
 TEST(alone_a_prompt_gets_whole_ubatches) {

@@ -20,21 +20,22 @@ class machine {
     double per_slot = 2;
 
     double run(const step_load & load) const {
-        const int32_t n_rows = std::max(1, load.n_decode + load.n_prompt);
-        const double held = (load.n_cells + load.n_prompt / 2.0) / 4096 * attention_rows(n_rows) / n_rows;
-        return delay + slowness * (10 + per_slot * load.n_decode + (per_token + held * per_cells) * load.n_prompt);
+        const int32_t n_all = load.n_decode + load.n_prompt;
+        const int32_t n_rows = attention_rows(n_all < attention_tile ? load.n_prompt : n_all);
+        const double held = load.n_prompt > 0 ? (load.n_cells + load.n_prompt / 2.0) / 4096 * n_rows : 0;
+        return delay + slowness * (10 + per_slot * load.n_decode + per_token * load.n_prompt + held * per_cells);
     }
 };
 
 step_demand one_prompt(int32_t n_decoding, double n_cells, int32_t n_pending = 100000) {
-    return {n_decoding, 1, n_pending, n_cells};
+    return {n_decoding, 1, n_pending, n_cells, false};
 }
 
 // Slots that decode, after a while of it, and prompts that come in beside them.
 class busy_engine {
   public:
     explicit busy_engine(double budget_ms, bool alternate = false, int32_t n_slots = 4, machine runs_on = {})
-        : n_decoding(n_slots), host(runs_on), budget({budget_ms, n_ubatch, alternate}), alternate_(alternate) {
+        : n_decoding(n_slots), host(runs_on), budget({budget_ms, n_ubatch}), alternate_(alternate) {
         observe({0, 40, 0});
         for (int i = 0; i < 50; ++i) {
             observe({n_decoding, 0, 0});
@@ -53,7 +54,8 @@ class busy_engine {
         double total = 0;
         worst = 0;
         for (int32_t n_done = 0; n_done < n;) {
-            const step_demand demand = one_prompt(n_decoding, n_done, n - n_done);
+            step_demand demand = one_prompt(n_decoding, n_done, n - n_done);
+            demand.turns = alternate_;
             const double n_cells = demand.n_cells;
             const int32_t size = budget.chunk_size(budget.n_tokens(demand), n - n_done, demand);
             n_steps++;
@@ -127,11 +129,11 @@ TEST(a_budget_below_a_decode_step_still_lets_prompts_through) {
 }
 
 TEST(before_any_measurement_chunks_are_small) {
-    const step_budget fresh({budget_limits::automatic, n_ubatch, false});
+    const step_budget fresh({budget_limits::automatic, n_ubatch});
     CHECK_EQ(fresh.n_tokens(one_prompt(1, 0)), 63);
     CHECK_EQ(fresh.n_tokens(one_prompt(1, 0, 20)), 20);
     CHECK_EQ(fresh.n_tokens(one_prompt(63, 0)), 65);
-    const step_budget small({budget_limits::automatic, 32, false});
+    const step_budget small({budget_limits::automatic, 32});
     CHECK_EQ(small.n_tokens(one_prompt(1, 0)), 31);
 }
 
@@ -183,8 +185,12 @@ TEST(a_tile_may_take_more_than_the_budget_and_more_still_at_half_the_price) {
     CHECK_EQ(n_tokens(2, 0, 1000, automatic), 60);      // 120 ms, at the price of small chunks
     CHECK_EQ(n_tokens(3.6, 0, 1000, automatic), 16);    // 216 ms, the same
     CHECK_EQ(n_tokens(0.5, 2.5, 4600, automatic), 60);  // 200 ms; 16 tokens take 189
-    CHECK_EQ(n_tokens(0.5, 2.5, 4600, 50), 16);
-    CHECK_EQ(n_tokens(0.5, 10, 4600, automatic), 16);  // 710 ms
+    // Where small chunks take too long as well, a tile may take twice their time; a quarter more where one was asked
+    // for.
+    CHECK_EQ(n_tokens(0.5, 10, 4600, automatic), 60);  // 750 ms; 16 tokens take 728
+    CHECK_EQ(n_tokens(0.5, 2.5, 4600, 50), 60);        // 210 and 188
+    CHECK_EQ(n_tokens(2, 2.5, 4600, automatic), 60);   // 300 and 212
+    CHECK_EQ(n_tokens(2, 2.5, 4600, 50), 16);
 }
 
 TEST(where_nothing_fits_a_prompt_gets_what_takes_the_least) {
@@ -198,17 +204,34 @@ TEST(where_nothing_fits_a_prompt_gets_what_takes_the_least) {
     CHECK_EQ(engine.budget.n_tokens(one_prompt(32, 0)), 16);
 }
 
+// Beside 40 slots a tile has room for 24 tokens of a prompt, and attention takes as long for them as for 64.
+TEST(where_tiles_are_dear_decode_and_prefill_take_turns) {
+    machine deep;
+    deep.per_cells = 4;
+    busy_engine engine(budget_limits::automatic, false, 40, deep);
+    engine.prefill(4000);
+    engine.prefill(4000);
+    CHECK(engine.budget.better_apart(one_prompt(40, 4000)));
+    CHECK(!engine.budget.better_apart(one_prompt(40, 0)));
+    CHECK(!engine.budget.better_apart(one_prompt(40, 4000, 8)));  // what is left fits beside them
+    CHECK(!engine.budget.better_apart(one_prompt(0, 4000)));
+    const busy_engine off(-1, false, 40, deep);
+    CHECK(!off.budget.better_apart(one_prompt(40, 4000)));
+    const step_budget fresh({budget_limits::automatic, n_ubatch});
+    CHECK(!fresh.better_apart(one_prompt(40, 4000)));
+}
+
 TEST(many_prompts_get_whole_ubatches) {
     const busy_engine engine(budget_limits::automatic);
     int32_t previous = 0;
     for (const int n_prompts : {1, 2, 4, 8, 16}) {
-        const int32_t n = engine.budget.n_tokens({4, n_prompts, 10000, 500});
+        const int32_t n = engine.budget.n_tokens({4, n_prompts, 10000, 500, false});
         CHECK(n >= previous);
         previous = n;
     }
     CHECK_EQ(previous, n_ubatch - 4);
     const busy_engine strict(60);  // a time that was asked for holds
-    CHECK(strict.budget.n_tokens({4, 16, 10000, 500}) <= 64);
+    CHECK(strict.budget.n_tokens({4, 16, 10000, 500, false}) <= 64);
 }
 
 TEST(a_stall_shrinks_chunks_by_one_size_and_not_for_long) {
@@ -295,7 +318,7 @@ TEST(the_end_of_a_prompt_is_cut_where_attention_is_cheap) {
 }
 
 TEST(before_any_measurement_the_end_of_a_prompt_is_cut_off_whole_tiles) {
-    const step_budget fresh({budget_limits::automatic, n_ubatch, false});
+    const step_budget fresh({budget_limits::automatic, n_ubatch});
     CHECK_EQ(fresh.chunk_size(512, 600, one_prompt(0, 0)), 472);
     CHECK_EQ(fresh.chunk_size(64, 600, one_prompt(0, 0)), 64);
 }
