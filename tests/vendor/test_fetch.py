@@ -34,7 +34,7 @@ BACKEND = """
 import os, pathlib
 def prepare_metadata_for_build_wheel(directory, settings=None):
     if "RAN" in os.environ:
-        pathlib.Path(os.environ["RAN"]).touch()
+        pathlib.Path(os.environ["RAN"]).write_text(" ".join(os.environ))
     if "HANG" in os.environ:
         pathlib.Path(os.environ["HANG"]).touch()
         __import__("time").sleep(60)
@@ -154,6 +154,12 @@ def test_fetches_the_whole_tree_and_prints_its_tag(place: Place) -> None:
 def test_settings_of_an_outer_build_do_not_reach_pip(place: Place) -> None:
     bad = {"PIP_ONLY_BINARY": ":all:", "PIP_TARGET": "/nowhere", "PIP_CONSTRAINT": "/nowhere/constraints.txt"}
     assert place.run(**bad).stdout == "b7\n"
+
+
+def test_the_outer_build_s_backend_does_not_reach_pip(place: Place, tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+    assert place.run(RAN=str(ran), _PYPROJECT_HOOKS_BACKEND_PATH="/nowhere").stdout == "b7\n"
+    assert "_PYPROJECT_HOOKS_BACKEND_PATH" not in ran.read_text().split()
 
 
 def test_a_filled_tree_needs_neither_pip_nor_the_sdist(place: Place) -> None:

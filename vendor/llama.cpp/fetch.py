@@ -56,6 +56,8 @@ STRIPPED = (
     "PIP_BUILD_CONSTRAINT",
     "PIP_NO_DEPS",
 )
+# How a pip that builds us tells our build backend where it is: its own pip would look there for another's.
+STRIPPED_PREFIX = "_PYPROJECT_HOOKS_"
 
 OFFLINE = (
     "; without a network build from pyllama's source distribution, which carries the tree, or give one with "
@@ -154,7 +156,11 @@ def locked(path: Path) -> Iterator[None]:
 
 def pip_environment() -> dict[str, str]:
     """Return the environment for pip: its own settings, or uv's index where pip has none."""
-    environment = {key: value for key, value in os.environ.items() if key not in STRIPPED}
+    environment = {
+        key: value
+        for key, value in os.environ.items()
+        if key not in STRIPPED and not key.startswith(STRIPPED_PREFIX)
+    }
     if "PIP_INDEX_URL" not in environment:
         for variable in ("UV_DEFAULT_INDEX", "UV_INDEX_URL"):
             if url := environment.get(variable):
