@@ -7,27 +7,22 @@ namespace pyllama {
 namespace {
 
 constexpr double kept = 0.98;         // of the sums, at each observation
-constexpr double ridge = 1e-3;        // of the sums: without a second direction in them, the shortest line fits
+constexpr double ridge = 1e-4;        // of the sums: without a second direction in them, the shortest line fits
 constexpr double pace_rate = 0.5;     // of the way to a measurement
-constexpr double most_pace = 2;       // and its inverse the least: beyond that the machine is another one
 constexpr double most_error = 0.5;    // of the estimate: with these a stall raises it by a quarter
 constexpr double least_error = 0.01;  // ms: an estimate of nothing grows again
 
 }  // namespace
 
-double cost_line::counted(double ms, double expected) {
-    return std::min(ms, expected + std::max(most_error * expected, least_error));
-}
-
 void cost_line::observe(const cost_features & x, double ms) {
     const double expected = at(x);
     if (seen_) {
-        ms = counted(ms, expected);
+        ms = std::min(ms, expected + std::max(most_error * expected, least_error));
     }
-    if (expected < least_error) {
+    if (pace_ * (first_ + second_) < least_error) {
         *this = {};  // times of nothing would outweigh what is to come
     }
-    // One that took next to nothing must not outweigh all others.
+    // Nor must one time of next to nothing outweigh all others.
     const double weight = 1 / std::max({ms, expected, least_error});
     const double first = weight * x.first;
     const double second = weight * x.second;
@@ -41,22 +36,7 @@ void cost_line::observe(const cost_features & x, double ms) {
     if (seen_ && at(x) >= least_error) {
         pace_ += pace_rate * (ms / shape(x) - pace_);
     }
-    if (pace_ > most_pace || pace_ < 1 / most_pace) {
-        take_pace_in();
-    }
     seen_ = true;
-}
-
-// As if everything had been observed on the machine as it is now.
-void cost_line::take_pace_in() {
-    for (double * sum : {&sum_11_, &sum_12_, &sum_22_}) {
-        *sum /= pace_ * pace_;
-    }
-    for (double * sum : {&sum_1_, &sum_2_}) {
-        *sum /= pace_;
-    }
-    pace_ = 1;
-    fit();
 }
 
 // Neither feature makes a step shorter.

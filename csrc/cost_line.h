@@ -12,12 +12,9 @@ struct cost_features {
 
 class cost_line {
   public:
-    // Takes a time in.
-    void observe(const cost_features & x, double ms);
-
-    // What a time counts for: what is slower than expected up to a limit, since a step may be held up by anything;
+    // Takes a time in. What is slower than expected counts up to a limit, since a step may be held up by anything;
     // nothing but its work makes a step fast.
-    static double counted(double ms, double expected);
+    void observe(const cost_features & x, double ms);
 
     double at(const cost_features & x) const { return pace_ * shape(x); }
     bool seen() const { return seen_; }
@@ -25,7 +22,6 @@ class cost_line {
   private:
     double shape(const cost_features & x) const { return first_ * x.first + second_ * x.second; }
     void fit();
-    void take_pace_in();
 
     // Of all observations, each divided by its time, and counting less the older it is: the sums of the products of
     // two features, and of a feature and the time.

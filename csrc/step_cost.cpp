@@ -47,7 +47,6 @@ void step_cost::observe(const step_load & load, double ms) {
     }
     // A busy machine makes every step longer, whatever is in it. Only a decode step says that it is not busy any more,
     // or a step that took less than one.
-    ms = cost_line::counted(ms, base + added);
     const double share = base / (base + added);
     const double decode_ms = ms < base ? ms * share : base + std::max(0.0, ms - base - added) * share;
     if (decode_ms != base) {

@@ -191,6 +191,7 @@ TEST(a_tile_may_take_more_than_the_budget_and_more_still_at_half_the_price) {
     CHECK_EQ(n_tokens(0.5, 2.5, 4600, 50), 60);        // 210 and 188
     CHECK_EQ(n_tokens(2, 2.5, 4600, automatic), 60);   // 300 and 212
     CHECK_EQ(n_tokens(2, 2.5, 4600, 50), 16);
+    CHECK(n_tokens(0.5, 2.5, 4600, 210) <= 32);  // 192 ms are left: enough for 188, and no tile
 }
 
 TEST(where_nothing_fits_a_prompt_gets_what_takes_the_least) {
