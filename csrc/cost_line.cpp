@@ -26,12 +26,12 @@ void cost_line::observe(const cost_features & x, double ms) {
     const double weight = 1 / std::max({ms, expected, least_error});
     const double first = weight * x.first;
     const double second = weight * x.second;
-    const double share = weight * ms;
+    const double relative = weight * ms;
     sum_11_ = kept * sum_11_ + first * first;
     sum_12_ = kept * sum_12_ + first * second;
     sum_22_ = kept * sum_22_ + second * second;
-    sum_1_ = kept * sum_1_ + share * first;
-    sum_2_ = kept * sum_2_ + share * second;
+    sum_1_ = kept * sum_1_ + relative * first;
+    sum_2_ = kept * sum_2_ + relative * second;
     fit();
     if (seen_ && at(x) >= least_error) {
         pace_ += pace_rate * (ms / shape(x) - pace_);

@@ -23,8 +23,8 @@ class cost_line {
     double shape(const cost_features & x) const { return first_ * x.first + second_ * x.second; }
     void fit();
 
-    // Of all observations, each divided by its time, and counting less the older it is: the sums of the products of
-    // two features, and of a feature and the time.
+    // Of all observations, each divided by its time, or by the expected one if that is longer, and counting less the
+    // older it is: the sums of the products of two features, and of a feature and the time.
     double sum_11_ = 0;
     double sum_12_ = 0;
     double sum_22_ = 0;

@@ -27,7 +27,7 @@ cost_features step_cost::of_decode(int32_t n_slots) {
 // All of a tile's rows are held against the prompt's cells. Without tiles, each row has cells of its own.
 cost_features step_cost::of_prefill(int32_t n_tokens, double n_cells, int32_t n_beside) {
     const bool tiled = n_tokens + n_beside >= attention_tile;
-    const int32_t n_rows = n_tokens == 0 ? 0 : attention_rows(tiled ? n_tokens + n_beside : n_tokens);
+    const int32_t n_rows = attention_rows(tiled ? n_tokens + n_beside : n_tokens);
     return {n_tokens / unit_tokens, n_rows / unit_tokens * (n_cells + n_tokens / 2.0) / unit_cells};
 }
 

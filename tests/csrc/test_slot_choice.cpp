@@ -30,6 +30,13 @@ class crowd {
         return -1;
     }
 
+    // Starts n requests of one seed each, from 1 on, in the first slots.
+    void fill(uint32_t n) {
+        for (uint32_t i = 0; i < n; ++i) {
+            CHECK_EQ(start(1 + i), static_cast<int32_t>(i));
+        }
+    }
+
     // Ends the nth of them.
     void end(size_t n) {
         target.cancel(handles[n].control);
@@ -64,9 +71,7 @@ class crowd {
 
 TEST(in_streams_a_request_runs_beside_others) {
     crowd users(false);
-    for (uint32_t i = 0; i < 3; ++i) {
-        CHECK_EQ(users.start(1 + i), static_cast<int32_t>(i));
-    }
+    users.fill(3);
     users.end(1);
     CHECK_EQ(users.start(10), 1);  // slot 3 was never used, but would take a pass of its own
     users.end(0);
@@ -77,18 +82,14 @@ TEST(in_streams_a_request_runs_beside_others) {
 
 TEST(in_a_unified_cache_it_takes_one_that_was_never_used) {
     crowd users(true);
-    for (uint32_t i = 0; i < 3; ++i) {
-        CHECK_EQ(users.start(1 + i), static_cast<int32_t>(i));
-    }
+    users.fill(3);
     users.end(1);
     CHECK_EQ(users.start(10), 3);
 }
 
 TEST(in_streams_a_paused_request_is_no_neighbour) {
     crowd users(false);
-    for (uint32_t i = 0; i < 4; ++i) {
-        CHECK_EQ(users.start(1 + i), static_cast<int32_t>(i));
-    }
+    users.fill(4);
     users.pause(3);
     users.end(2);
     users.end(1);
@@ -98,9 +99,7 @@ TEST(in_streams_a_paused_request_is_no_neighbour) {
 
 TEST(in_a_unified_cache_an_empty_slot_goes_before_one_that_was_idle_for_longer) {
     crowd users(true);
-    for (uint32_t i = 0; i < 4; ++i) {
-        CHECK_EQ(users.start(1 + i), static_cast<int32_t>(i));
-    }
+    users.fill(4);
     users.end(1);
     users.end(2);
     users.target.erase_slot(2);
@@ -134,9 +133,7 @@ TEST(in_streams_the_choices_of_a_prompt_run_side_by_side) {
 
 // The fourth user comes again while only the first one is there.
 int32_t come_again(crowd & users) {
-    for (uint32_t i = 0; i < 4; ++i) {
-        users.start(1 + i);
-    }
+    users.fill(4);
     for (const size_t n : {3, 2, 1}) {
         users.end(n);
     }

@@ -90,18 +90,6 @@ TEST(a_machine_that_becomes_slower_or_faster_is_followed) {
     CHECK(near(cost.prefill(64, 1000, 0), before, 0.2));
 }
 
-// Steps of a tiny model: noise may leave all of it to the cells, and a prompt's start has none.
-TEST(a_prompt_s_start_says_little_of_its_end) {
-    step_cost cost;
-    for (int i = 0; i < 50; ++i) {
-        cost.observe({1, 0, 0}, 0.1);
-        cost.observe({0, 64, 1000.0 + 64 * i}, 0.1 + 1e-4 * (64 * i - 1000));
-    }
-    const double before = cost.prefill(64, 4000, 0);
-    cost.observe({0, 16, 0}, 0.2);
-    CHECK(cost.prefill(64, 4000, 0) < 2 * before);
-}
-
 TEST(an_estimate_of_nothing_grows_again) {
     step_cost cost;
     for (int i = 0; i < 100; ++i) {

@@ -158,7 +158,7 @@ def test_a_cmake_that_is_too_old_is_told_first() -> None:
     assert lines[0].startswith("cmake_minimum_required(VERSION 3.26")
 
 
-def test_pip_tells_of_an_old_cmake_in_one_line(tmp_path: Path) -> None:
+def test_the_build_backend_tells_of_an_old_cmake_in_one_line(tmp_path: Path) -> None:
     old = tmp_path / "cmake"
     version = '{"version": {"string": "3.25.1", "major": 3, "minor": 25, "patch": 1}}'
     old.write_text(f"#!/bin/sh\n[ \"$2\" = capabilities ] && echo '{version}' || echo cmake version 3.25.1\n")
