@@ -46,6 +46,11 @@ class Reader:
             n_bytes -= len(part)
             self.ended = not part
 
+    def read_events(self, n_events: int) -> None:
+        """Read until so many events are whole, fewer at the end."""
+        while not self.ended and self.data.count(b"\n\n") < n_events:
+            self.read(1)
+
     def read_to_end(self) -> Reader:
         """Read the rest."""
         while not self.ended:

@@ -271,7 +271,7 @@ def test_a_reader_that_stops_reading_is_told_what_it_lost(server: LiveServer) ->
 def test_control_finds_a_completion_whose_client_is_gone(server: LiveServer) -> None:
     name = NAMES[0]
     reader = post_stream(server, name.encode(), max_tokens=1500, reasoning_control=True)
-    reader.read(400)
+    reader.read_events(3)
     completion = reader.completion
     reader.drop(rudely=False)
     status, answer = server.ask("/v1/chat/completions/control", {"id": completion, "action": "stop"})
