@@ -52,6 +52,7 @@ candidate_selector::candidate_selector(const llama_vocab * vocab, const common_p
       top_k_(sampling.top_k),
       top_p_(sampling.top_p),
       min_p_(sampling.min_p),
+      top_n_sigma_(sampling.top_n_sigma),
       min_keep_(static_cast<size_t>(std::max(sampling.min_keep, 0))),
       mirostat_mu_(2.0f * sampling.mirostat_tau),
       mirostat_tau_(sampling.mirostat_tau),
@@ -172,6 +173,10 @@ bool candidate_selector::select_by_look(const float * row, std::vector<llama_tok
             select_min_p(row, n_vocab_, min_p_, out);
             done.sorted = false;
             return out.size() >= min_keep_;
+        case first_look::top_n_sigma:
+            done.sorted = false;
+            ++done.n_applied;
+            return select_sigmas(row, n_vocab_, top_n_sigma_, out);
         case first_look::top_p:
             select_top_p(row, n_vocab_, top_p_, min_keep_, out);
             ++done.n_applied;

@@ -67,6 +67,7 @@ class candidate_selector {
     int32_t top_k_;
     float top_p_;
     float min_p_;
+    float top_n_sigma_;
     size_t min_keep_;
     float mirostat_mu_, mirostat_tau_, mirostat_eta_;  // its sampler's own state, which nothing tells
     std::vector<float> changed_row_;

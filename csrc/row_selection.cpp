@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <numeric>
 
 #include "logit_row.h"
 #include "row_scan.h"
@@ -48,6 +49,59 @@ uint32_t key_of(float logit) {
     uint32_t bits = 0;
     std::memcpy(&bits, &logit, sizeof bits);
     return (bits >> 31) != 0 ? bits : ~bits & 0x7fffffffu;
+}
+
+struct row_moments {
+    double n;  // of the logits above -infinity
+    double mean;
+    double variance;
+};
+
+PYLLAMA_EACH_WIDTH
+row_moments moments_of(const float * row, int32_t n_vocab, float highest) {
+    double sums[row_part] = {};
+    double squares[row_part] = {};
+    double counts[row_part] = {};
+    const auto add = [&](int32_t lane, float logit) {
+        const double below = logit > minus_infinity ? static_cast<double>(logit) - static_cast<double>(highest) : 0.0;
+        sums[lane] += below;
+        squares[lane] += below * below;
+        counts[lane] += logit > minus_infinity ? 1.0 : 0.0;
+    };
+    int32_t id = 0;
+    for (; id + row_part <= n_vocab; id += row_part) {
+        for (int32_t lane = 0; lane < row_part; ++lane) {
+            add(lane, row[id + lane]);
+        }
+    }
+    for (; id < n_vocab; ++id) {
+        add(0, row[id]);
+    }
+    const auto total = [](const double (&lanes)[row_part]) { return std::accumulate(lanes, lanes + row_part, 0.0); };
+    const double n = total(counts);
+    const double mean = total(sums) / n;
+    return {n, mean + static_cast<double>(highest), std::max(total(squares) / n - mean * mean, 0.0)};
+}
+
+// The threshold as loops over the row in single precision come to it.
+float sigma_threshold_in_order(const float * row, int32_t n_vocab, float highest, float n_sigmas) {
+    float sum = 0.0f;
+    int32_t n = 0;
+    for (int32_t id = 0; id < n_vocab; ++id) {
+        if (row[id] > minus_infinity) {
+            sum += row[id];
+            ++n;
+        }
+    }
+    const float mean = sum / static_cast<float>(n);
+    float squares = 0.0f;
+    for (int32_t id = 0; id < n_vocab; ++id) {
+        if (row[id] > minus_infinity) {
+            const auto off = static_cast<double>(row[id] - mean);
+            squares = static_cast<float>(static_cast<double>(squares) + off * off);
+        }
+    }
+    return highest - n_sigmas * std::sqrt(squares / static_cast<float>(n));
 }
 
 // How many of the largest logits reach p, or more than there are.
@@ -106,6 +160,32 @@ void select_from(const float * row, int32_t n_vocab, float lowest, std::vector<l
 
 void select_min_p(const float * row, int32_t n_vocab, float p, std::vector<llama_token_data> & out) {
     select_from(row, n_vocab, largest(row, n_vocab) + std::log(p), out);
+}
+
+bool select_sigmas(const float * row, int32_t n_vocab, float n_sigmas, std::vector<llama_token_data> & out) {
+    constexpr double ulp = 1.0 / (1 << 23);
+    const float highest = largest(row, n_vocab);
+    const row_moments m = moments_of(row, n_vocab, highest);
+    if (!(m.n * (m.variance + m.mean * m.mean) < 1e37)) {
+        return false;  // a sum of single precision would overflow
+    }
+    // Sums of n numbers in single precision are off by no more than n roundings of what they sum up.
+    const double off = m.n * ulp / 2 / (1 - std::min(m.n * ulp / 2, 0.5)) + 4 * ulp;
+    const double mean_off = off * std::sqrt(m.variance + m.mean * m.mean);
+    const double slack = 4 * ulp * (std::fabs(static_cast<double>(highest)) + n_sigmas * std::sqrt(m.variance));
+    const double least = std::sqrt(m.variance * std::max(1 - off, 0.0)) * (1 - ulp);
+    const double most = std::sqrt((m.variance + mean_off * mean_off) * (1 + off)) * (1 + ulp);
+    const double from = highest - n_sigmas * most - slack;
+    const double to = highest - n_sigmas * least + slack;
+    select_from(row, n_vocab, static_cast<float>(from), out);
+    const auto below = [&](double threshold) {
+        return [threshold](const llama_token_data & c) { return static_cast<double>(c.logit) < threshold; };
+    };
+    if (std::any_of(out.begin(), out.end(), below(to))) {
+        const float threshold = sigma_threshold_in_order(row, n_vocab, highest, n_sigmas);
+        out.erase(std::remove_if(out.begin(), out.end(), below(threshold)), out.end());
+    }
+    return true;
 }
 
 void select_top_p(const float * row, int32_t n_vocab, float p, size_t min_keep, std::vector<llama_token_data> & out) {

@@ -24,6 +24,10 @@ void select_min_p(const float * row, int32_t n_vocab, float p, std::vector<llama
 // What the top-p sampler leaves, largest first.
 void select_top_p(const float * row, int32_t n_vocab, float p, size_t min_keep, std::vector<llama_token_data> & out);
 
+// What the top-n-sigma sampler leaves, in the order of their ids: logits of at least the largest less so many standard
+// deviations. False, and nothing of use, where those logits' squares are beyond single precision.
+bool select_sigmas(const float * row, int32_t n_vocab, float n_sigmas, std::vector<llama_token_data> & out);
+
 // What matters to a sampler that sorts the row, normalises it in that order, and drops the tokens whose -log2 of the
 // probability is above `surprise`; the largest first.
 void select_surprise(const float * row, int32_t n_vocab, float surprise, std::vector<llama_token_data> & out);

@@ -90,6 +90,8 @@ first_look look_of(enum common_sampler_type type, const common_params_sampling &
         case COMMON_SAMPLER_TYPE_TOP_K: return first_look::top_k;
         case COMMON_SAMPLER_TYPE_TOP_P: return first_look::top_p;
         case COMMON_SAMPLER_TYPE_MIN_P: return s.min_p <= 1.0f ? first_look::min_p : first_look::other;
+        case COMMON_SAMPLER_TYPE_TOP_N_SIGMA:  // leaves the tokens that it excludes, and a range counts them
+            return s.dynatemp_range > 0.0f ? first_look::other : first_look::top_n_sigma;
         case COMMON_SAMPLER_TYPE_TYPICAL_P: return first_look::sorted;
         case COMMON_SAMPLER_TYPE_TEMPERATURE:  // whose range follows from the distribution
             return s.dynatemp_range > 0.0f ? first_look::sorted : first_look::other;

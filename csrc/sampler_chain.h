@@ -24,6 +24,7 @@ enum class first_look {
     top_k,
     top_p,
     min_p,
+    top_n_sigma,
     mirostat_v2,
     draw,    // the choice itself: nothing drops a token
     sorted,  // everything, the largest first

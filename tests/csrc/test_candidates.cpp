@@ -159,6 +159,20 @@ TEST(what_only_draws_builds_no_candidates) {
     check_equal(sampling, 2, true, 200);
 }
 
+TEST(top_n_sigma_selects) {
+    for (const float n_sigmas : {0.5f, 1.0f, 2.5f}) {
+        auto sampling = drawn(1);
+        sampling.top_n_sigma = n_sigmas;
+        check_equal(sampling, 1, true, 40);
+    }
+    auto sampling = seeded(2);
+    sampling.top_n_sigma = 1.0f;
+    sampling.penalty_repeat = 1.2f;
+    sampling.penalty_last_n = 40;
+    sampling.logit_bias = {{7, 12.0f}, {8, never}};
+    check_equal(sampling, 2, true, 40);
+}
+
 TEST(mirostat_2_selects) {
     for (const float tau : {5.0f, 2.0f, 11.0f}) {
         auto sampling = seeded(1);
@@ -189,6 +203,7 @@ TEST(chains_that_sort_get_a_sorted_row) {
 TEST(chains_that_look_at_the_whole_row_get_it) {
     auto sampling = seeded(2);
     sampling.top_n_sigma = 1.0f;
+    sampling.dynatemp_range = 0.5f;
     check_equal(sampling, 2, false, 20);
     sampling = drawn(4);
     sampling.xtc_probability = 0.5f;

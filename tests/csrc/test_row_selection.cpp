@@ -126,6 +126,30 @@ TEST(top_p_leaves_what_llama_leaves) {
     }
 }
 
+// Where sums are small every rounding counts, where the row is long all of them together do.
+TEST(sigmas_leave_what_llama_leaves) {
+    random_source random(7);
+    std::mt19937 numbers(7);
+    candidates out;
+    for (int round = 0; round < 2000; ++round) {
+        auto row = random_row(random);
+        if (round % 20 == 0) {
+            std::normal_distribution<float> normal(static_cast<float>(round % 7) - 3.0f, 2.5f);
+            row.resize(150'001);
+            std::generate(row.begin(), row.end(), [&] { return normal(numbers); });
+        }
+        const float n_sigmas = static_cast<float>(1 + random.below(400)) / 100.0f;
+        CHECK(select_sigmas(row.data(), size_of(row), n_sigmas, out));
+        candidates expected = by_llama(llama_sampler_init_top_n_sigma(n_sigmas), row);
+        expected.erase(std::remove_if(expected.begin(), expected.end(),
+                                      [](const auto & c) { return std::isinf(c.logit); }),
+                       expected.end());
+        check_same_logits(out, expected, row);
+    }
+    const row_type huge = {3e38f, -3e38f};
+    CHECK(!select_sigmas(huge.data(), 2, 1.0f, out));
+}
+
 TEST(surprise_leaves_what_is_not_above_it) {
     random_source random(6);
     candidates out;

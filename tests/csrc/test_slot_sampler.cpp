@@ -107,6 +107,8 @@ TEST(what_looks_first_in_a_chain) {
     sampling.penalty_present = 0.5f;
     CHECK(look(sampling) == first_look::top_k);
     sampling.top_n_sigma = 1.0f;
+    CHECK(look(sampling) == first_look::top_n_sigma);
+    sampling.dynatemp_range = 0.5f;
     CHECK(look(sampling) == first_look::other);
     sampling = {};
     sampling.top_k = 0;
