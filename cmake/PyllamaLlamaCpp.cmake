@@ -119,7 +119,7 @@ foreach(_target IN LISTS PYLLAMA_GGML_TARGETS)
   endif()
   # CUDA's own libraries come as Python packages beside us.
   if(_target STREQUAL "ggml-cuda")
-    foreach(_package cublas cuda_runtime)
+    foreach(_package cu13 cublas cuda_runtime)
       list(APPEND _rpath "${_origin}/../../../nvidia/${_package}/lib" "${_origin}/../../nvidia/${_package}/lib")
     endforeach()
   endif()

@@ -39,6 +39,7 @@ class Backend:
     max_mb: float
     image: str = ""
     requires: tuple[str, ...] = ()
+    toolkit: tuple[str, ...] = ()
     packages: dict[str, list[str]] = field(default_factory=dict)
     variants: dict[str, list[str]] = field(default_factory=dict)
 

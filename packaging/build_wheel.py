@@ -18,6 +18,7 @@ from pathlib import Path
 
 from backends import ROOT, Backend, TableError, find_backend, load_backends, this_platform
 from check_wheel import check_wheel
+from cuda_toolkit import ToolkitError, make_toolkit
 from plugin_wheel import make_plugin
 from wheel_file import Wheel, WheelError, write_wheel
 
@@ -99,6 +100,9 @@ def build(backend: Backend, arguments: argparse.Namespace) -> Path:
         built, repaired = Path(scratch, "built"), Path(scratch, "repaired")
         built.mkdir()
         repaired.mkdir()
+        if backend.toolkit and "CUDACXX" not in environment:
+            print("build_wheel: install the CUDA toolkit", file=sys.stderr)
+            environment["CUDACXX"] = str(make_toolkit(backend, Path(scratch, "toolkit")))
         whole = compile_wheel(backend, source, built, arguments, environment)
         whole = repair_wheel(backend, whole, repaired, environment)
         if backend.is_plugin:
@@ -132,7 +136,7 @@ def main() -> int:
                 f"{backend.name} is built on {', '.join(backend.platforms)}; this is {this_platform()}"
             )
         wheel = build(backend, arguments)
-    except (TableError, StepError, WheelError) as error:
+    except (TableError, StepError, ToolkitError, WheelError) as error:
         print(f"build_wheel: {error}", file=sys.stderr)
         return 1
     problems = check_wheel(wheel, backend)

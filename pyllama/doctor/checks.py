@@ -31,8 +31,11 @@ _GPU_BACKENDS = {
 }
 _DRIVERS = {
     "libcuda.so": "install NVIDIA's driver; in a container, start it with the GPU handed in (--gpus all)",
-    "libcudart": "pip install nvidia-cuda-runtime-cu12",
-    "libcublas": "pip install nvidia-cublas-cu12",
+    "libcudart.so.12": "pip install nvidia-cuda-runtime-cu12",
+    "libcublas.so.12": "pip install nvidia-cublas-cu12",
+    "libcublasLt.so.12": "pip install nvidia-cublas-cu12",
+    "libcudart.so": "pip install nvidia-cuda-runtime",
+    "libcublas": "pip install nvidia-cublas",
     "libvulkan.so": "install the Vulkan loader (Debian: libvulkan1) and your GPU's driver",
     "libamdhip64": "install ROCm's runtime",
     "libhipblas": "install ROCm's runtime",

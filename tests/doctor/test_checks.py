@@ -256,6 +256,23 @@ def test_a_missing_driver_is_told_once() -> None:
     assert "NVIDIA's driver" in finding.do
 
 
+@pytest.mark.parametrize(
+    ("library", "distribution"),
+    [
+        ("libcudart.so.12", "nvidia-cuda-runtime-cu12"),
+        ("libcublas.so.12", "nvidia-cublas-cu12"),
+        ("libcublasLt.so.12", "nvidia-cublas-cu12"),
+        ("libcudart.so.13", "nvidia-cuda-runtime"),
+        ("libcublas.so.13", "nvidia-cublas"),
+        ("libcublasLt.so.13", "nvidia-cublas"),
+    ],
+)
+def test_cuda_s_libraries_come_from_the_index(library: str, distribution: str) -> None:
+    reason = f"{library}: cannot open shared object file: No such file or directory"
+    (finding,) = examine(facts(core=core(unloadable={"libggml-cuda.so": reason})))
+    assert finding.do == f"pip install {distribution}"
+
+
 def test_a_gpu_of_the_right_backend_is_no_finding() -> None:
     device = {
         "name": "Vulkan0",
