@@ -21,7 +21,7 @@ from bench.goals import (
     at_least,
     streaming,
 )
-from bench.workloads import Arrival, Depth, Plain, Workload
+from bench.workloads import Arrival, Depth, Plain, Whole, Workload
 from pyllama.loadtest import Load
 from pyllama.loadtest.words import random_words
 
@@ -208,11 +208,13 @@ OVERHEAD = Group(
     "overhead",
     "small",
     (
-        Scenario("greedy", "a token over bare decoding, greedy", _GREEDY, (OVERHEAD_GREEDY,)),
+        Scenario("greedy", "a token over bare decoding, streamed, greedy", _GREEDY, (OVERHEAD_GREEDY,)),
+        Scenario("default", "the same with the default samplers, streamed", _DEFAULT, (OVERHEAD_DEFAULT,)),
+        Scenario("whole", "the same in one piece, greedy", Whole(_GREEDY.load.ask), (OVERHEAD_GREEDY,)),
         Scenario(
-            "default",
-            "a token over bare decoding, default samplers",
-            _DEFAULT,
+            "whole-default",
+            "the same in one piece with the default samplers",
+            Whole(_DEFAULT.load.ask),
             (OVERHEAD_DEFAULT,),
         ),
     ),

@@ -5,13 +5,25 @@ from __future__ import annotations
 import json
 import math
 import statistics
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Protocol, Self
 
-from bench.client import PATH, LoadError, answered, asking, metric, opened, read_answer, request, run_load
-from pyllama.loadtest import Figures, Load, Sample, median, percentile, summarize, text_times
+from bench.client import (
+    PATH,
+    LoadError,
+    answered,
+    asking,
+    metric,
+    opened,
+    post,
+    read_answer,
+    request,
+    run_load,
+)
+from pyllama.loadtest import Ask, Figures, Load, Sample, median, percentile, summarize, text_times
 from pyllama.loadtest.wire import Event, read_events
 
 
@@ -204,6 +216,39 @@ class Depth:
 
     def shortened(self) -> Self:
         return replace(self, max_tokens=self.max_tokens // 10, n_tail=self.n_tail // 10)
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """Answers in one piece, so that nothing but the server runs: what a token takes by the client's clock.
+
+    Each is held against one of a single token behind as long a prompt, which takes all but the other tokens.
+    """
+
+    ask: Ask
+    repeats: int = 5
+
+    def run(self, port: int, seed: int) -> Result:
+        n_tokens = self.ask.max_tokens or 64
+        each = []
+        for number in range(0, 2 * self.repeats, 2):
+            longer = self._seconds(port, replace(self.ask, seed=seed), number)
+            shorter = self._seconds(port, replace(self.ask, seed=seed, max_tokens=1), number + 1)
+            each.append((longer - shorter) * 1e3 / (n_tokens - 1))
+        return Result({"tpot_p50_ms": median(each)})
+
+    def _seconds(self, port: int, ask: Ask, number: int) -> float:
+        body = ask.body(number) | {"stream": False}
+        body.pop("stream_options", None)
+        begin = time.perf_counter()
+        answer = post(port, PATH, body)
+        seconds = time.perf_counter() - begin
+        if answer["usage"]["completion_tokens"] != ask.max_tokens:
+            raise LoadError(f"{answer['usage']['completion_tokens']} tokens instead of {ask.max_tokens}")
+        return seconds
+
+    def shortened(self) -> Self:
+        return replace(self, repeats=1)
 
 
 def _budget_ms(port: int) -> float:

@@ -4,13 +4,15 @@ import json
 import math
 import threading
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from scripted_server import STREAM, Exchange, ScriptedServer, chunked, events, refusal
 
+from bench import workloads
 from bench.client import LoadError, asking
-from bench.workloads import Arrival, Depth, Plain, delays, engine_times
+from bench.workloads import Arrival, Depth, Plain, Whole, delays, engine_times
 from pyllama.loadtest import Load
 from pyllama.loadtest.wire import Event
 
@@ -50,6 +52,27 @@ def test_every_request_of_a_load_has_to_be_answered(server: ScriptedServer) -> N
     server.script = [refusal("500 Oops", "no"), STREAM + b"".join(chunked(events(3)))]
     figures = Plain(workload.load, whole=False).run(port(server), seed=1).figures
     assert (figures["answered"], figures["finished"]) == (2, 1)
+
+
+def test_answers_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    bodies = []
+
+    def answer(_port: int, _path: str, body: dict[str, Any]) -> dict[str, Any]:
+        nonlocal now
+        now += 0.5 + 0.002 * (body["max_tokens"] - 1)
+        bodies.append(body)
+        return {"usage": {"completion_tokens": min(body["max_tokens"], 64)}}
+
+    monkeypatch.setattr(workloads, "post", answer)
+    monkeypatch.setattr(workloads, "time", SimpleNamespace(perf_counter=lambda: now))
+    result = Whole(asking(64, prompt_words=20), repeats=3).run(0, seed=2)
+    assert result.figures == {"tpot_p50_ms": pytest.approx(2.0)}
+    assert [body["max_tokens"] for body in bodies] == [64, 1] * 3
+    assert not any(body["stream"] or "stream_options" in body for body in bodies)
+    assert len({body["messages"][-1]["content"] for body in bodies}) == 6
+    with pytest.raises(LoadError, match="64 tokens instead of 65"):
+        Whole(asking(65)).run(0, seed=2)
 
 
 def test_the_same_words_with_other_tails(server: ScriptedServer) -> None:
