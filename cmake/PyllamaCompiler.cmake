@@ -25,6 +25,7 @@ if(PYLLAMA_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER AND NOT DEFINED ENV{CMAKE_
     )
     set(CMAKE_C_COMPILER_LAUNCHER ${_launcher})
     set(CMAKE_CXX_COMPILER_LAUNCHER ${_launcher})
+    set(CMAKE_CUDA_COMPILER_LAUNCHER ${_launcher})
     # ccache tells compilers apart by name. pip's builds take the names that Python was built with (gcc), plain
     # CMake others (cc): take Python's for both.
     if(NOT DEFINED CMAKE_C_COMPILER AND NOT DEFINED CMAKE_CXX_COMPILER AND NOT DEFINED ENV{CC} AND NOT DEFINED ENV{CXX})
@@ -52,7 +53,15 @@ macro(pyllama_compiler_options)
   # Unity files include their sources by absolute path, and GGML_ASSERT holds __FILE__: without this no two
   # folders would share a ccache entry, and the library would name the folder that it was built in.
   if(CMAKE_CXX_COMPILER_ID MATCHES "GNU|Clang")
-    add_compile_options("$<$<COMPILE_LANGUAGE:C,CXX>:-fmacro-prefix-map=${CMAKE_CURRENT_SOURCE_DIR}/=>")
+    set(_prefixes "${CMAKE_CURRENT_SOURCE_DIR}/")
+    # What ccache makes of that where the build folder lies outside.
+    file(RELATIVE_PATH _relative "${CMAKE_CURRENT_BINARY_DIR}" "${CMAKE_CURRENT_SOURCE_DIR}")
+    if(NOT _relative MATCHES "^[./]*$")
+      list(APPEND _prefixes "${_relative}/")
+    endif()
+    foreach(_prefix IN LISTS _prefixes)
+      add_compile_options("$<$<COMPILE_LANGUAGE:C,CXX,CUDA,HIP>:-fmacro-prefix-map=${_prefix}=>")
+    endforeach()
   endif()
 endmacro()
 

@@ -1,9 +1,9 @@
-"""Make a CUDA toolkit of NVIDIA's packages on the index, so that a CUDA wheel needs no image or installer of theirs.
+"""Make a CUDA toolkit of NVIDIA's packages on the index, so that no image or installer of theirs is needed.
 
 ``python packaging/cuda_toolkit.py cuda13 /opt/cuda-13`` prints the compiler's path: what CUDACXX takes.
 
-The packages bring compiler, headers and libraries in one folder. What the linker wants besides is made here: names
-without versions, and an empty library that stands for the driver's, which comes with the driver alone.
+The packages bring compiler, headers and libraries in one folder. What the linker wants besides is made here:
+names without versions, and an empty library that stands for the driver's, which comes with the driver alone.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ def make_toolkit(backend: Backend, folder: Path) -> Path:
     try:
         # Not this environment's: nothing that it has would be found there.
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--upgrade"]
-        subprocess.run(
-            [*command, "--target", str(packages), *backend.toolkit], check=True, stdout=sys.stderr
-        )
+        subprocess.run([*command, "--target", str(packages), *backend.toolkit], check=True, stdout=sys.stderr)
     except subprocess.CalledProcessError as error:
-        raise ToolkitError(f"pip cannot install {backend.name}'s toolkit: it ended with {error.returncode}") from None
+        raise ToolkitError(
+            f"pip cannot install {backend.name}'s toolkit: it ended with {error.returncode}"
+        ) from None
     return complete_toolkit(packages / "nvidia")
 
 
 def complete_toolkit(packages: Path) -> Path:
-    """Add what the packages below ``packages`` lack for a linker; return the compiler. Raises ToolkitError."""
+    """Add what the packages lack for a linker and return the compiler. Raises ToolkitError."""
     compilers = list(packages.glob("*/bin/nvcc"))
     if len(compilers) != 1:
         raise ToolkitError(f"expected one nvcc in {packages}, found {len(compilers)}")
