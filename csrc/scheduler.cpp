@@ -263,7 +263,7 @@ std::optional<bool> scheduler::keep_one_class(std::vector<slot *> & decoding, st
                                     [&](const slot * each) { return !same_set(each->running->params().lora, set); }),
                      group->end());
     }
-    if (!limits_.alternate) {
+    if (!demand_.turns) {
         return std::nullopt;
     }
     return !decoding.empty() && (prefilling.empty() || last_served(decoding, set) <= last_served(prefilling, set));
@@ -287,8 +287,7 @@ std::vector<chunk> scheduler::next(std::vector<slot> & slots) {
     sort_prefilling(prefilling, waiting);
     demand_ = {static_cast<int32_t>(decoding.size()), static_cast<int32_t>(prefilling.size() + waiting.size()),
                n_pending_of(decoding, prefilling), n_cells_of(slots, prefilling, limits_.alternate), limits_.alternate};
-    // With LoRA sets, whose turn it is says which of the two a step is.
-    demand_.turns = limits_.alternate || (!limits_.lora && budget_.better_apart(demand_));
+    demand_.turns = limits_.alternate || budget_.better_apart(demand_);
     // Forced text of the only slot that has something to do holds nobody up.
     const bool alone = decoding.size() + prefilling.size() == 1;
     const int32_t more = alone ? limits_.n_ubatch : budget_.n_tokens(demand_);

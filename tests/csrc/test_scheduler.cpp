@@ -1,6 +1,8 @@
 #include "scheduler.h"
 
 #include <algorithm>
+#include <array>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -36,21 +38,22 @@ class board {
     }
 
     // A prompt of n tokens takes the slot.
-    void put(size_t id, size_t n_tokens) {
+    void put(size_t id, size_t n_tokens, const lora_set & set = nullptr) {
         slot & target = slots[id];
         if (target.running) {
             target.running->finish(finish_reason::cancelled, renderer_);
         }
         target.cached.keep(0);
-        target.running = std::make_unique<generation>(
-            demo_model(), request(std::vector<llama_token>(n_tokens, 100), 100000), stream_limits{}, 100000);
+        auto asked = request(std::vector<llama_token>(n_tokens, 100), 100000);
+        asked.params.lora = set;
+        target.running = std::make_unique<generation>(demo_model(), std::move(asked), stream_limits{}, 100000);
         target.running->start(renderer_, 0);
         target.assigned = ++clock_;
     }
 
     // A slot that decodes.
-    void put_decoding(size_t id) {
-        put(id, 1);
+    void put_decoding(size_t id, const lora_set & set = nullptr) {
+        put(id, 1, set);
         take({{&slots[id], 0, 1, true}});
     }
 
@@ -118,11 +121,13 @@ schedule_limits ubatch(int32_t n, bool alternate = false) {
     return limits;
 }
 
-// Thirty slots that decode, and a prompt that goes so deep into the cache that attention becomes most of a step.
+// Thirty slots that decode, and a prompt that goes so deep into the cache that attention becomes most of a step. Every
+// second slot is of another LoRA set, if there is one.
 struct deep_prompt {
-    explicit deep_prompt(schedule_limits limits) : on(31, limits, budget_limits::automatic) {
+    explicit deep_prompt(schedule_limits limits, const lora_set & other = nullptr)
+        : on(31, limits, budget_limits::automatic) {
         for (size_t id = 0; id < 30; ++id) {
-            on.put_decoding(id);
+            on.put_decoding(id, id % 2 == 1 ? other : nullptr);
         }
         for (int i = 0; i < 20; ++i) {
             on.step(10);
@@ -180,28 +185,43 @@ TEST(where_they_take_turns_the_prefill_step_is_cut_as_well) {
 
 // When the long prompt is cancelled, one comes that fits beside the thirty.
 TEST(where_tiles_are_dear_they_take_turns_and_nobody_waits_for_two_steps_with_prompts) {
-    deep_prompt each(ubatch(128));
-    bool waited = false;
-    for (int n_apart = 0; each.on.prefilling(30); n_apart += waited ? 1 : 0) {
-        if (waited && n_apart == 30) {
-            each.on.put(30, 5);
+    for (const bool lora : {false, true}) {
+        schedule_limits limits = ubatch(128);
+        limits.lora = lora;
+        deep_prompt each(limits);
+        bool waited = false;
+        for (int n_apart = 0; each.on.prefilling(30); n_apart += waited ? 1 : 0) {
+            if (waited && n_apart == 30) {
+                each.on.put(30, 5);
+            }
+            const auto [n_decode, n] = each.step();
+            CHECK(n_decode == 30 || (n_decode == 0 && n > 5));
+            CHECK(!waited || (n_decode == 30 && n == 0));
+            CHECK(n_apart < 31);
+            waited = n_decode == 0;
         }
-        const auto [n_decode, n] = each.step();
-        CHECK(n_decode == 30 || (n_decode == 0 && n > 5));
-        CHECK(!waited || (n_decode == 30 && n == 0));
-        CHECK(n_apart < 31);
-        waited = n_decode == 0;
+        CHECK_EQ(each.on.slots[30].running->n_prompt(), 5);
     }
-    CHECK_EQ(each.on.slots[30].running->n_prompt(), 5);
 }
 
-TEST(with_lora_sets_they_share_steps_wherever_they_may) {
+TEST(of_two_lora_sets_one_has_its_decode_and_its_prefill_by_turns) {
     schedule_limits limits = ubatch(128);
     limits.lora = true;
-    deep_prompt each(limits);
+    deep_prompt each(limits, std::make_shared<const std::vector<float>>(1, 1.0f));
+    int n_apart = 0;
+    std::array<int, 2> waited = {};
     while (each.on.prefilling(30)) {
-        CHECK_EQ(each.step().first, 30);
+        const size_t n_before[2] = {each.on.slots[0].cached.size(), each.on.slots[1].cached.size()};
+        const auto [n_decode, n] = each.step();
+        CHECK(n_decode == 15 || (n_decode == 0 && n > 0));
+        n_apart += n_decode == 0 ? 1 : 0;
+        for (size_t set = 0; set < 2; ++set) {
+            waited[set] = each.on.slots[set].cached.size() > n_before[set] ? 0 : waited[set] + 1;
+        }
+        CHECK(waited[0] <= 3);
+        CHECK(waited[1] <= 1);
     }
+    CHECK(n_apart > 10);
 }
 
 TEST(alone_a_prompt_gets_whole_ubatches) {
