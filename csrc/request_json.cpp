@@ -33,10 +33,10 @@ std::string indexed(const std::string & field, size_t i) {
     return field + "[" + std::to_string(i) + "]";
 }
 
-const common_json & required(const common_json & object, const char * name, const std::string & within) {
+const common_json & required(const common_json & object, const char * name, std::string_view within) {
     const common_json * value = find_field(object, name);
     if (value == nullptr) {
-        const std::string field = within.empty() ? name : within + "." + name;
+        const std::string field = within.empty() ? name : std::string(within) + "." + name;
         throw bad_request("'" + field + "' is required", field);
     }
     return *value;
@@ -108,16 +108,16 @@ int64_t as_integer(const common_json & value, const std::string & field, int64_t
     return static_cast<int64_t>(number);
 }
 
-const common_json & as_array(const common_json & value, const std::string & field) {
+const common_json & as_array(const common_json & value, std::string_view field) {
     if (!value.is_array()) {
-        wrong_type(field, "a list");
+        wrong_type(std::string(field), "a list");
     }
     return value;
 }
 
-const common_json & as_object(const common_json & value, const std::string & field) {
+const common_json & as_object(const common_json & value, std::string_view field) {
     if (!value.is_object()) {
-        wrong_type(field, "an object");
+        wrong_type(std::string(field), "an object");
     }
     return value;
 }

@@ -141,9 +141,9 @@ TEST(sigmas_leave_what_llama_leaves) {
         const float n_sigmas = static_cast<float>(1 + random.below(400)) / 100.0f;
         CHECK(select_sigmas(row.data(), size_of(row), n_sigmas, out));
         candidates expected = by_llama(llama_sampler_init_top_n_sigma(n_sigmas), row);
-        expected.erase(std::remove_if(expected.begin(), expected.end(),
-                                      [](const auto & c) { return std::isinf(c.logit); }),
-                       expected.end());
+        expected.erase(
+            std::remove_if(expected.begin(), expected.end(), [](const auto & c) { return std::isinf(c.logit); }),
+            expected.end());
         check_same_logits(out, expected, row);
     }
     const row_type huge = {3e38f, -3e38f};
