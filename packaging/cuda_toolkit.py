@@ -27,7 +27,7 @@ def make_toolkit(backend: Backend, folder: Path) -> Path:
     """Install what the row names under ``folder`` and return the compiler. Raises ToolkitError."""
     packages = folder / "packages"
     try:
-        # Not this environment's: nothing that it has would be found there.
+        # --upgrade: a folder that has packages already is brought up to date instead of left as it is.
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--upgrade"]
         subprocess.run([*command, "--target", str(packages), *backend.toolkit], check=True, stdout=sys.stderr)
     except subprocess.CalledProcessError as error:
