@@ -222,7 +222,11 @@ class Depth:
 class Whole:
     """Answers in one piece, so that nothing but the server runs: what a token takes by the client's clock.
 
-    Each is held against one of a single token behind as long a prompt, which takes all but the other tokens.
+    An answer of one token behind as long a prompt tells what is not the other tokens' time.
+
+    Attributes:
+        ask: With the number of tokens.
+        repeats: Pairs of a long answer and a short one.
     """
 
     ask: Ask
@@ -230,10 +234,11 @@ class Whole:
 
     def run(self, port: int, seed: int) -> Result:
         n_tokens = self.ask.max_tokens or 64
+        ask = replace(self.ask, seed=seed, max_tokens=n_tokens)
         each = []
         for number in range(0, 2 * self.repeats, 2):
-            longer = self._seconds(port, replace(self.ask, seed=seed), number)
-            shorter = self._seconds(port, replace(self.ask, seed=seed, max_tokens=1), number + 1)
+            longer = self._seconds(port, ask, number)
+            shorter = self._seconds(port, replace(ask, max_tokens=1), number + 1)
             each.append((longer - shorter) * 1e3 / (n_tokens - 1))
         return Result({"tpot_p50_ms": median(each)})
 

@@ -53,15 +53,7 @@ macro(pyllama_compiler_options)
   # Unity files include their sources by absolute path, and GGML_ASSERT holds __FILE__: without this no two
   # folders would share a ccache entry, and the library would name the folder that it was built in.
   if(CMAKE_CXX_COMPILER_ID MATCHES "GNU|Clang")
-    set(_prefixes "${CMAKE_CURRENT_SOURCE_DIR}/")
-    # What ccache makes of that where the build folder lies outside.
-    file(RELATIVE_PATH _relative "${CMAKE_CURRENT_BINARY_DIR}" "${CMAKE_CURRENT_SOURCE_DIR}")
-    if(NOT _relative MATCHES "^[./]*$")
-      list(APPEND _prefixes "${_relative}/")
-    endif()
-    foreach(_prefix IN LISTS _prefixes)
-      add_compile_options("$<$<COMPILE_LANGUAGE:C,CXX,CUDA,HIP>:-fmacro-prefix-map=${_prefix}=>")
-    endforeach()
+    add_compile_options("$<$<COMPILE_LANGUAGE:C,CXX,CUDA,HIP>:-fmacro-prefix-map=${CMAKE_CURRENT_SOURCE_DIR}/=>")
   endif()
 endmacro()
 

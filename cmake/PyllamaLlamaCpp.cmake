@@ -117,11 +117,15 @@ foreach(_target IN LISTS PYLLAMA_GGML_TARGETS)
   else()
     set(_rpath "${_origin}" "${_origin}/..")
   endif()
-  # CUDA's own libraries come as Python packages beside us.
+  # CUDA's own libraries come as Python packages beside us. A plug-in's wheel goes one folder down (plugin_wheel.py).
   if(_target STREQUAL "ggml-cuda")
     foreach(_package cu13 cublas cuda_runtime)
-      list(APPEND _rpath "${_origin}/../../../nvidia/${_package}/lib" "${_origin}/../../nvidia/${_package}/lib")
+      list(APPEND _rpath "${_origin}/../../nvidia/${_package}/lib")
     endforeach()
+    if(NOT APPLE)
+      # A driver's function that the linker does not see is missing on every machine.
+      target_link_options(${_target} PRIVATE "LINKER:-z,defs")
+    endif()
   endif()
   set_target_properties(${_target} PROPERTIES INSTALL_RPATH "${_rpath}")
 endforeach()

@@ -160,6 +160,9 @@ def _check_libraries(wheel: Wheel, backend: Backend) -> Iterator[str]:
             core = backend.is_plugin and needed in CORE_LIBRARIES and "pyllama/lib" in folders
             if not (here or core or needed in backend.exclude or SYSTEM.fullmatch(needed)):
                 yield f"{name} needs {needed}, which is neither in the wheel nor on every system"
+        excluded = set(library.needed) & set(backend.exclude)
+        if excluded and backend.requires and all(place.startswith("pyllama/") for place in folders):
+            yield f"{name} looks into no package of those that bring {', '.join(sorted(excluded))}"
 
 
 def _check_abi(path: Path) -> Iterator[str]:

@@ -3,7 +3,7 @@
 ``python packaging/cuda_toolkit.py cuda13 /opt/cuda-13`` prints the compiler's path: what CUDACXX takes.
 
 The packages bring compiler, headers and libraries in one folder. What the linker wants besides is made here:
-names without versions, and an empty library that stands for the driver's, which comes with the driver alone.
+names without versions, and a stand-in for the driver's library, which comes with the driver alone.
 """
 
 from __future__ import annotations
@@ -50,16 +50,16 @@ def complete_toolkit(packages: Path) -> Path:
         link(libraries / (library.name.partition(".so.")[0] + ".so"), library.name)
     stubs = libraries / "stubs"
     stubs.mkdir(exist_ok=True)
-    # A library that lacked the functions would be left out by linkers that look who needs it.
-    header = (root / "include" / "cuda.h").read_text(encoding="utf-8", errors="replace")
-    found = re.findall(r"\b(cu[A-Z]\w*)\s*\(|^#define\s+cu\w+\s+(cu[A-Z]\w*)", header, re.MULTILINE)
-    names = {function or renamed for function, renamed in found}
-    source = "\n".join(f"void {name}(void) {{}}" for name in sorted(names))
     stub = ["-o", str(stubs / "libcuda.so"), "-shared", "-Wl,-soname,libcuda.so.1", "-x", "c", "-"]
     try:
+        # A library that lacked the functions would be left out by linkers that look who needs it.
+        header = (root / "include" / "cuda.h").read_text(encoding="utf-8", errors="replace")
+        found = re.findall(r"\b(cu[A-Z]\w*)\s*\(|^#define\s+cu\w+\s+(cu[A-Z]\w*)", header, re.MULTILINE)
+        names = {function or renamed for function, renamed in found}
+        source = "\n".join(f"void {name}(void) {{}}" for name in sorted(names))
         subprocess.run([os.environ.get("CC", "cc"), *stub], check=True, input=source, text=True)
     except (OSError, subprocess.CalledProcessError) as error:
-        raise ToolkitError(f"cannot link a stand-in for the driver's library: {error}") from None
+        raise ToolkitError(f"cannot make a stand-in for the driver's library: {error}") from None
     return compilers[0]
 
 

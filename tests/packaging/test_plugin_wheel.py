@@ -62,12 +62,17 @@ def test_passes_its_own_check(core: Made, tmp_path: Path) -> None:
 
 
 def test_finds_the_packages_beside_it_from_its_own_folder(core: Made, tmp_path: Path) -> None:
-    rpath = "$ORIGIN:$ORIGIN/..:$ORIGIN/../../nvidia/cu13/lib"  # what auditwheel leaves
-    core.library("libggml-vulkan.so", "pyllama/lib/libggml-vulkan.so", rpath=rpath)
+    rpath = "$ORIGIN:$ORIGIN/..:$ORIGIN/../../nvidia/cu13/lib"
+    brought = core.library("libvulkan.so.1", "libvulkan.so.1")
+    del core.files["libvulkan.so.1"]
+    core.library("libggml-vulkan.so", "pyllama/lib/libggml-vulkan.so", rpath=rpath, links=(brought,))
     path = make_plugin(core.write(), VULKAN, tmp_path / "out")
     library = read_library(Wheel.read(path).files["pyllama/lib/b7/libggml-vulkan.so"])
     assert library.folders("pyllama/lib/b7") == ["pyllama/lib/b7", "pyllama/lib", "nvidia/cu13/lib"]
     assert check_wheel(path, VULKAN) == []
+    core.library("libggml-vulkan.so", "pyllama/lib/libggml-vulkan.so", links=(brought,))
+    (problem,) = check_wheel(make_plugin(core.write(), VULKAN, tmp_path / "blind"), VULKAN)
+    assert "looks into no package of those that bring libvulkan.so.1" in problem
 
 
 def test_a_library_of_the_repair_tool_is_not_left_behind_unnoticed(core: Made, tmp_path: Path) -> None:
