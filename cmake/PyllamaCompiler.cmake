@@ -26,6 +26,7 @@ if(PYLLAMA_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER AND NOT DEFINED ENV{CMAKE_
     set(CMAKE_C_COMPILER_LAUNCHER ${_launcher})
     set(CMAKE_CXX_COMPILER_LAUNCHER ${_launcher})
     set(CMAKE_CUDA_COMPILER_LAUNCHER ${_launcher})
+    set(CMAKE_HIP_COMPILER_LAUNCHER ${_launcher})
     # ccache tells compilers apart by name. pip's builds take the names that Python was built with (gcc), plain
     # CMake others (cc): take Python's for both.
     if(NOT DEFINED CMAKE_C_COMPILER AND NOT DEFINED CMAKE_CXX_COMPILER AND NOT DEFINED ENV{CC} AND NOT DEFINED ENV{CXX})

@@ -15,6 +15,7 @@ set(LLAMA_BUILD_NUMBER ${PYLLAMA_LLAMA_CPP_BUILD})
 set(LLAMA_BUILD_COMMIT ${PYLLAMA_LLAMA_CPP_TAG})
 set(GGML_BUILD_NUMBER ${PYLLAMA_LLAMA_CPP_BUILD})
 set(GGML_BUILD_COMMIT ${PYLLAMA_LLAMA_CPP_TAG})
+set(GIT_EXE "") # ggml would ask it for the commit of whatever checkout this tree lies in
 
 # ggml is added before llama.cpp's own CMakeLists.txt, which would set these defaults.
 set(GGML_LLAMAFILE_DEFAULT ON)

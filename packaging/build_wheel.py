@@ -49,6 +49,12 @@ def only_wheel(folder: Path) -> Path:
     return wheels[0]
 
 
+def defines(backend: Backend, further: list[str]) -> dict[str, str]:
+    """Return the CMake options by name: the row's, and ``further`` ones in place of those of the same name."""
+    options = (option.partition("=") for option in (*backend.options, *further))
+    return {name: value for name, _, value in options}
+
+
 def compile_wheel(
     backend: Backend, source: Path, out: Path, arguments: argparse.Namespace, environment: dict[str, str]
 ) -> Path:
@@ -58,8 +64,8 @@ def compile_wheel(
         command += ["--no-build-isolation"]
     if arguments.build_dir:
         command += ["-C", f"build-dir={arguments.build_dir}"]
-    for option in (*backend.options, *arguments.define):
-        command += ["-C", f"cmake.define.{option}"]
+    for name, value in defines(backend, arguments.define).items():
+        command += ["-C", f"cmake.define.{name}={value}"]
     run(f"compile {backend.name}", [*command, str(source)], environment)
     return only_wheel(out)
 
@@ -126,7 +132,7 @@ def main() -> int:
         "--no-isolation", action="store_true", help="build with the build requirements that are installed"
     )
     parser.add_argument(
-        "--define", action="append", default=[], metavar="NAME=VALUE", help="a further CMake option"
+        "--define", action="append", default=[], metavar="NAME=VALUE", help="a CMake option, further or instead"
     )
     arguments = parser.parse_args()
     try:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from backends import TABLE, TableError, find_backend, load_backends, matrix
+from build_wheel import defines
 
 ROOT = Path(__file__).parents[2]
 WORKFLOW = ROOT / ".github" / "workflows" / "wheels.yml"
@@ -46,8 +47,21 @@ def test_the_variants_are_ggml_s(platform: str, architecture: str) -> None:
 @pytest.mark.skipif(not GGML.is_dir(), reason="needs the fetched tree")
 def test_the_options_are_ggml_s() -> None:
     known = set(re.findall(r"option\((GGML_\w+)", (GGML / "CMakeLists.txt").read_text()))
+    known |= set(re.findall(r"NOT (GPU_TARGETS)", (GGML / "src" / "ggml-hip" / "CMakeLists.txt").read_text()))
     for backend in load_backends().values():
         assert {option.partition("=")[0] for option in backend.options} <= known
+
+
+def test_hip_names_the_gpus_that_it_is_for() -> None:
+    rows = [row for row in load_backends().values() if "GGML_HIP=ON" in row.options]
+    assert rows
+    for row in rows:
+        assert re.search(r"gfx90a;.*gfx1100;.*gfx1201", defines(row, [])["GPU_TARGETS"])
+
+
+def test_an_option_given_by_hand_replaces_the_row_s() -> None:
+    given = defines(find_backend("hip"), ["GPU_TARGETS=gfx1100", "GGML_CUDA_FA=OFF", "GPU_TARGETS=gfx1101"])
+    assert (given["GPU_TARGETS"], given["GGML_CUDA_FA"], given["GGML_HIP"]) == ("gfx1101", "OFF", "ON")
 
 
 def test_the_matrix_has_one_entry_per_wheel() -> None:

@@ -132,6 +132,44 @@ def test_nvcc_alone_is_not_enough(tmp_path: Path) -> None:
     assert check("pyllama_require_sdks", tmp_path, path=path, given="set(GGML_CUDA ON)") == (0, "")
 
 
+def hip_sdk(root: Path, *, gpus: str = "") -> dict[str, str]:
+    """Make what the check looks for in ROCm; its agent enumerator tells of `gpus`, a line each."""
+    programs(root / "bin", "hipcc", "rocm_agent_enumerator")
+    (root / "bin" / "rocm_agent_enumerator").write_text(f"#!/bin/sh\ncat <<'END'\n{gpus}END\n")
+    for library in ("hipblas", "rocblas"):
+        header = root / "include" / library / f"{library}.h"
+        header.parent.mkdir(parents=True)
+        header.touch()
+    return {"ROCM_PATH": str(root)}
+
+
+@pytest.mark.parametrize("library", ["hipblas", "rocblas"])
+def test_hipcc_alone_is_not_enough(tmp_path: Path, library: str) -> None:
+    sdk = hip_sdk(tmp_path / "rocm")
+    (tmp_path / "rocm" / "include" / library / f"{library}.h").unlink()
+    result = check("pyllama_require_sdks", tmp_path, given="set(GGML_HIP ON)", **sdk)
+    assert_stops(result, f"{library}/{library}.h is not there", f"lib{library}-dev", "ROCM_PATH")
+
+
+@pytest.mark.parametrize("gpus", ["", "gfx000\n"])
+def test_hip_for_no_gpu_in_particular(tmp_path: Path, gpus: str) -> None:
+    sdk = hip_sdk(tmp_path / "rocm", gpus=gpus)
+    result = check("pyllama_require_sdks", tmp_path, path=os.defpath, given="set(GGML_HIP ON)", **sdk)
+    assert_stops(result, "no AMD GPU is here to compile for", "GPU_TARGETS=gfx1100")
+
+
+@pytest.mark.parametrize("named", ["GPU_TARGETS", "AMDGPU_TARGETS", "CMAKE_HIP_ARCHITECTURES"])
+def test_hip_for_gpus_that_are_named(tmp_path: Path, named: str) -> None:
+    given = f'set(GGML_HIP ON)\nset({named} "gfx1100;gfx1201")'
+    assert check("pyllama_require_sdks", tmp_path, given=given, **hip_sdk(tmp_path / "rocm")) == (0, "")
+
+
+def test_hip_for_the_gpu_at_hand(tmp_path: Path) -> None:
+    sdk = hip_sdk(tmp_path / "rocm", gpus="gfx000\ngfx90a:sramecc+:xnack-\n")
+    result = check("pyllama_require_sdks", tmp_path, path=os.defpath, given="set(GGML_HIP ON)", **sdk)
+    assert result == (0, "")
+
+
 def test_glslc_alone_is_not_enough(tmp_path: Path) -> None:
     path = programs(tmp_path / "sdk" / "bin", "glslc")
     sdk = {"VULKAN_SDK": str(tmp_path / "sdk")}
