@@ -50,7 +50,7 @@ def only_wheel(folder: Path) -> Path:
 
 
 def defines(backend: Backend, further: list[str]) -> dict[str, str]:
-    """Return the CMake options by name: the row's, and ``further`` ones in place of those of the same name."""
+    """Return the CMake options by name: the row's, and ``further`` ones, which replace those."""
     options = (option.partition("=") for option in (*backend.options, *further))
     return {name: value for name, _, value in options}
 
@@ -132,7 +132,11 @@ def main() -> int:
         "--no-isolation", action="store_true", help="build with the build requirements that are installed"
     )
     parser.add_argument(
-        "--define", action="append", default=[], metavar="NAME=VALUE", help="a CMake option, further or instead"
+        "--define",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a CMake option, further or instead",
     )
     arguments = parser.parse_args()
     try:

@@ -29,6 +29,10 @@ _GPU_BACKENDS = {
     "Vulkan": {"NVIDIA", "AMD", "Intel"},
     "OpenCL": {"Intel"},
 }
+_ROCM = (
+    "install ROCm's runtime, of the version in the plug-in's name (rocm6, rocm7), and tell the loader "
+    "where it is (a line in /etc/ld.so.conf.d, then ldconfig)"
+)
 _DRIVERS = {
     "libcuda.so": "install NVIDIA's driver; in a container, start it with the GPU handed in (--gpus all)",
     "libcudart.so.12": "pip install nvidia-cuda-runtime-cu12",
@@ -37,9 +41,9 @@ _DRIVERS = {
     "libcudart.so": "pip install nvidia-cuda-runtime",
     "libcublas": "pip install nvidia-cublas",
     "libvulkan.so": "install the Vulkan loader (Debian: libvulkan1) and your GPU's driver",
-    "libamdhip64": "install ROCm's runtime",
-    "libhipblas": "install ROCm's runtime",
-    "librocblas": "install ROCm's runtime",
+    "libamdhip64": _ROCM,
+    "libhipblas": _ROCM,
+    "librocblas": _ROCM,
     "libgomp": "install GCC's OpenMP library (Debian: libgomp1)",
 }
 

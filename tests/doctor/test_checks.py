@@ -273,6 +273,15 @@ def test_cuda_s_libraries_come_from_the_index(library: str, distribution: str) -
     assert finding.do == f"pip install {distribution}"
 
 
+@pytest.mark.parametrize("library", ["libamdhip64.so.7", "libhipblas.so.3", "librocblas.so.5"])
+def test_rocm_may_be_there_and_unknown_to_the_loader(library: str) -> None:
+    reason = f"{library}: cannot open shared object file: No such file or directory"
+    (finding,) = examine(facts(core=core(unloadable={"libggml-hip.so": reason})))
+    assert finding.what == f"the backend libggml-hip.so cannot be loaded: {library} is missing"
+    assert "rocm7" in finding.do
+    assert "ldconfig" in finding.do
+
+
 def test_a_gpu_of_the_right_backend_is_no_finding() -> None:
     device = {
         "name": "Vulkan0",
