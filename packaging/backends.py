@@ -1,6 +1,7 @@
 """The table of wheels (backends.toml), and the workflow's matrix of it.
 
-``python packaging/backends.py matrix`` prints the matrix as JSON, ``names`` the names.
+``python packaging/backends.py matrix`` prints the matrix as JSON, ``names`` the names, ``requires NAME`` the
+distributions that bring what a plug-in does not carry.
 """
 
 from __future__ import annotations
@@ -107,8 +108,10 @@ def main(arguments: list[str]) -> int:
                 print(json.dumps(matrix()))
             case ["names"]:
                 print("\n".join(load_backends()))
+            case ["requires", name]:
+                print("\n".join(find_backend(name).requires))
             case _:
-                print("usage: backends.py matrix | names", file=sys.stderr)
+                print("usage: backends.py matrix | names | requires NAME", file=sys.stderr)
                 return 2
     except TableError as error:
         print(f"backends: {error}", file=sys.stderr)

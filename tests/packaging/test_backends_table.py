@@ -103,6 +103,16 @@ def test_a_table_that_says_nonsense_is_one_line(tmp_path: Path, text: str, messa
     assert "\n" not in str(caught.value)
 
 
+def test_what_a_plugin_requires_is_printed_for_installers() -> None:
+    def ask(name: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(TABLE.with_name("backends.py")), "requires", name]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    assert tuple(ask("cuda13").stdout.split()) == find_backend("cuda13").requires != ()
+    wrong = ask("abacus")
+    assert (wrong.returncode, wrong.stderr.count("\n")) == (1, 1)
+
+
 def test_an_unknown_backend_names_those_that_there_are() -> None:
     with pytest.raises(TableError, match=r"no backend 'abacus'.*cpu.*vulkan"):
         find_backend("abacus")
