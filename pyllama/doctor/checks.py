@@ -122,6 +122,14 @@ def _plugins(facts: Facts) -> Iterator[Finding]:
                 f"{', '.join(libraries)} is built from llama.cpp {tag}, and pyllama from {info['llama_cpp']}"
             )
             yield Finding("error", what, "install the plug-in of pyllama's own version")
+    for library, holders in facts.holders.items():
+        if len(holders) > 1:
+            what = f"{' and '.join(holders)} bring the same file, {library}: the one installed last is in use"
+            fix = f"pip uninstall {' '.join(holders)}, then install the one for your driver"
+            yield Finding("error", what, fix)
+        elif library in facts.lost:
+            what = f"{holders[0]} is installed, and its {library} is not there"
+            yield Finding("error", what, f"pip install --force-reinstall --no-deps {holders[0]}")
     for library, reason in facts.core.unloadable.items():
         if not reason:
             yield Finding(

@@ -40,6 +40,7 @@ def gather(
         core = Core(core.info, core.error, core.signal, core.unloadable, mapped)
     total, available = memory()
     gpus, drivers = display_devices(Path("/"))
+    holders, lost = installed_plugins()
     libraries, folders = package_libraries(Path(__file__).parent.parent / "lib")
     return Facts(
         core=core,
@@ -51,6 +52,8 @@ def gather(
         drivers=drivers,
         environment={key: value for key, value in os.environ.items() if _VARIABLES.fullmatch(key)},
         others=other_packages(),
+        holders=holders,
+        lost=lost,
         memory_total=total,
         memory_available=available,
         model=None if model is None else model_file(model),
@@ -136,6 +139,22 @@ def other_packages() -> tuple[str, ...]:
                 found.add(f"{name} {distribution.version}")
                 break
     return tuple(sorted(found))
+
+
+def installed_plugins() -> tuple[dict[str, tuple[str, ...]], frozenset[str]]:
+    """Return which installed plug-ins bring each library, and the libraries that are not there."""
+    holders: dict[str, set[str]] = {}
+    lost = set()
+    for distribution in importlib.metadata.distributions():
+        name = distribution.metadata["Name"]
+        if name is None or not name.startswith(f"{DISTRIBUTION}-"):
+            continue
+        for file in distribution.files or ():
+            if file.suffix in (".so", ".dylib"):
+                holders.setdefault(file.name, set()).add(name)
+                if not Path(str(file.locate())).exists():
+                    lost.add(file.name)
+    return {library: tuple(sorted(names)) for library, names in holders.items()}, frozenset(lost)
 
 
 def memory(root: Path = Path("/")) -> tuple[int, int]:

@@ -15,6 +15,7 @@ from pyllama.doctor.gather import (
     cpu_flags,
     display_devices,
     gather,
+    installed_plugins,
     memory,
     model_file,
     package_libraries,
@@ -65,6 +66,22 @@ def test_libraries_and_plugin_folders(tmp_path: Path) -> None:
     write(tmp_path, **{"libggml-cpu.so": "", "b7__libggml-vulkan.so": "", "empty__x.txt": ""})
     assert package_libraries(tmp_path) == (("libggml-cpu.so",), {"b7": ("libggml-vulkan.so",)})
     assert package_libraries(tmp_path / "none") == ((), {})
+
+
+def test_who_brings_which_plugin(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name, library in (("cu12", "cuda"), ("cu13", "cuda"), ("vulkan", "vulkan")):
+        info = tmp_path / f"pyllama_engine_{name}-1.dist-info"
+        write(info, METADATA=f"Metadata-Version: 2.1\nName: pyllama-engine-{name}\nVersion: 1\n")
+        write(info, RECORD=f"pyllama/lib/b7/libggml-{library}.so,,\n{info.name}/METADATA,,\n")
+    write(tmp_path / "pyllama" / "lib" / "b7", **{"libggml-vulkan.so": ""})
+    monkeypatch.syspath_prepend(tmp_path)
+    assert installed_plugins() == (
+        {
+            "libggml-cuda.so": ("pyllama-engine-cu12", "pyllama-engine-cu13"),
+            "libggml-vulkan.so": ("pyllama-engine-vulkan",),
+        },
+        {"libggml-cuda.so"},
+    )
 
 
 def test_plugins_that_are_not_loaded(tmp_path: Path) -> None:
