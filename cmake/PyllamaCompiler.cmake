@@ -58,10 +58,23 @@ macro(pyllama_compiler_options)
   endif()
 endmacro()
 
-# One section per function, for this folder and those added to it later; ld's --gc-sections needs them to leave out
-# what is unused. Apple's linker looks at symbols instead (-dead_strip).
+# One section per function; ld's --gc-sections needs them to leave out what is unused. Apple's linker looks at symbols
+# instead (-dead_strip).
+set(PYLLAMA_SECTIONS "$<$<COMPILE_LANGUAGE:C,CXX>:-ffunction-sections;-fdata-sections>")
+
+# For this folder and those added to it later. What links them says --gc-sections.
 macro(pyllama_drop_unused_sections)
   if(CMAKE_CXX_COMPILER_ID MATCHES "GNU|Clang" AND NOT APPLE)
-    add_compile_options("$<$<COMPILE_LANGUAGE:C,CXX>:-ffunction-sections;-fdata-sections>")
+    add_compile_options("${PYLLAMA_SECTIONS}")
   endif()
 endmacro()
+
+# For one library.
+function(pyllama_drop_unused_sections_of target)
+  if(APPLE)
+    target_link_options(${target} PRIVATE LINKER:-dead_strip)
+  elseif(CMAKE_CXX_COMPILER_ID MATCHES "GNU|Clang")
+    target_compile_options(${target} PRIVATE "${PYLLAMA_SECTIONS}")
+    target_link_options(${target} PRIVATE LINKER:--gc-sections)
+  endif()
+endfunction()

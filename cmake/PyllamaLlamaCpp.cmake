@@ -77,6 +77,18 @@ if(PYLLAMA_USE_SYSTEM_GGML)
   return()
 endif()
 
+# There are up to 14 of them in a wheel, and each is called through the table that it hands over: what ggml's headers do
+# not export stays inside, and what nothing calls is left out.
+if(GGML_BACKEND_DL)
+  foreach(_target IN LISTS GGML_AVAILABLE_BACKENDS)
+    if(_target MATCHES "^ggml-cpu")
+      set_target_properties(${_target} PROPERTIES
+        C_VISIBILITY_PRESET hidden CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
+      pyllama_drop_unused_sections_of(${_target})
+    endif()
+  endforeach()
+endif()
+
 # GCC's own description of an instruction is wrong (csrc/amx_shim.h). One target, or one per CPU variant.
 foreach(_target IN LISTS GGML_AVAILABLE_BACKENDS)
   if(_target MATCHES "^ggml-cpu")
