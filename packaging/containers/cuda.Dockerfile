@@ -15,7 +15,8 @@ RUN tar --extract --file /sources/pyllama_engine-*.tar.gz --directory /sources -
 # --build-arg OPTIONS="-C cmake.define.CMAKE_CUDA_ARCHITECTURES=89-real"
 ARG OPTIONS=""
 RUN CUDACXX=$(echo /opt/cuda/packages/nvidia/*/bin/nvcc) pip wheel --no-cache-dir --wheel-dir /wheels \
-      /sources/pyllama_engine-*.tar.gz -C cmake.define.GGML_CUDA=ON -C cmake.define.GGML_RPC=ON $OPTIONS
+      /sources/pyllama_engine-*.tar.gz -C cmake.define.GGML_CUDA=ON \
+      -C cmake.define.GGML_NATIVE=OFF -C cmake.define.GGML_RPC=ON $OPTIONS
 RUN pip wheel --no-cache-dir --wheel-dir /wheels $(python /sources/packaging/backends.py requires cuda13)
 
 FROM python:3.13-slim-bookworm
