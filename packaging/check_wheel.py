@@ -144,6 +144,9 @@ def _check_libraries(wheel: Wheel, backend: Backend) -> Iterator[str]:
         ours = ".libs/" not in name  # what the repair tool copied in is not ours to judge
         if name == MODULE and library.exports != (EXPORTED,):
             yield f"{name} exports {len(library.exports)} symbols, not {EXPORTED} alone"
+        inner = [each for each in library.exports if not each.startswith(("ggml_", "_Z"))]
+        if base.startswith("libggml-cpu-") and inner:
+            yield f"{name} exports {inner[0]} and the like, so its linker could leave nothing out"
         if ours and not library.stripped:
             yield f"{name} is not stripped"
         if ours and name != MODULE and library.soname not in ("", base):

@@ -44,7 +44,9 @@ class Facts:
     drivers: frozenset[str] = frozenset()  # of those, the ones whose kernel driver is there
     environment: Mapping[str, str] = field(default_factory=dict)  # variables that change what is loaded
     others: tuple[str, ...] = ()  # installed distributions that carry a ggml of their own
-    holders: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # library -> plug-ins that bring it
+    holders: Mapping[str, tuple[str, ...]] = field(
+        default_factory=dict
+    )  # library's path -> plug-ins that bring it
     lost: frozenset[str] = frozenset()  # of those libraries, the ones that are not there
     memory_total: int = 0  # 0: unknown
     memory_available: int = 0

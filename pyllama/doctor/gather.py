@@ -142,7 +142,7 @@ def other_packages() -> tuple[str, ...]:
 
 
 def installed_plugins() -> tuple[dict[str, tuple[str, ...]], frozenset[str]]:
-    """Return which installed plug-ins bring each library, and the libraries that are not there."""
+    """Return which installed plug-ins bring each library, by its path, and which of those are not there."""
     holders: dict[str, set[str]] = {}
     lost = set()
     for distribution in importlib.metadata.distributions():
@@ -151,9 +151,9 @@ def installed_plugins() -> tuple[dict[str, tuple[str, ...]], frozenset[str]]:
             continue
         for file in distribution.files or ():
             if file.suffix in (".so", ".dylib"):
-                holders.setdefault(file.name, set()).add(name)
+                holders.setdefault(str(file), set()).add(name)
                 if not Path(str(file.locate())).exists():
-                    lost.add(file.name)
+                    lost.add(str(file))
     return {library: tuple(sorted(names)) for library, names in holders.items()}, frozenset(lost)
 
 

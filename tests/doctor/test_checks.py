@@ -274,18 +274,24 @@ def test_cuda_s_libraries_come_from_the_index(library: str, distribution: str) -
 
 
 def test_plugins_that_bring_the_same_file_are_named() -> None:
-    both = {"libggml-cuda.so": ("pyllama-engine-cu12", "pyllama-engine-cu13")}
+    both = {"pyllama/lib/b7/libggml-cuda.so": ("pyllama-engine-cu12", "pyllama-engine-cu13")}
     (finding,) = examine(facts(holders=both))
     assert finding.level == "error"
-    assert "pyllama-engine-cu12 and pyllama-engine-cu13 bring the same file, libggml-cuda.so" in finding.what
+    assert (
+        "pyllama-engine-cu12 and pyllama-engine-cu13 bring the same file, pyllama/lib/b7/libggml-cuda.so:"
+        in finding.what
+    )
     assert finding.do.startswith("pip uninstall pyllama-engine-cu12 pyllama-engine-cu13, then")
 
 
 def test_a_plugin_whose_file_went_with_another_is_told() -> None:
-    one = {"libggml-cuda.so": ("pyllama-engine-cu13",)}
+    one = {"pyllama/lib/b7/libggml-cuda.so": ("pyllama-engine-cu13",)}
     assert examine(facts(holders=one)) == []
     (finding,) = examine(facts(holders=one, lost=frozenset(one)))
-    assert finding.what == "pyllama-engine-cu13 is installed, and its libggml-cuda.so is not there"
+    assert (
+        finding.what
+        == "pyllama-engine-cu13 is installed, and its pyllama/lib/b7/libggml-cuda.so is not there"
+    )
     assert "--force-reinstall" in finding.do
 
 

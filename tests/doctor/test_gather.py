@@ -69,18 +69,27 @@ def test_libraries_and_plugin_folders(tmp_path: Path) -> None:
 
 
 def test_who_brings_which_plugin(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name, library in (("cu12", "cuda"), ("cu13", "cuda"), ("vulkan", "vulkan")):
+    brought = [("cu12", "b7/libggml-cuda.so"), ("cu13", "b7/libggml-cuda.so")]
+    brought += [
+        ("rocm6", "b6/libggml-hip.so"),
+        ("rocm7", "b7/libggml-hip.so"),
+        ("vulkan", "b7/libggml-vulkan.so"),
+    ]
+    for name, library in brought:
         info = tmp_path / f"pyllama_engine_{name}-1.dist-info"
         write(info, METADATA=f"Metadata-Version: 2.1\nName: pyllama-engine-{name}\nVersion: 1\n")
-        write(info, RECORD=f"pyllama/lib/b7/libggml-{library}.so,,\n{info.name}/METADATA,,\n")
-    write(tmp_path / "pyllama" / "lib" / "b7", **{"libggml-vulkan.so": ""})
+        write(info, RECORD=f"pyllama/lib/{library},,\n{info.name}/METADATA,,\n")
+    here = [library for _, library in brought if "cuda" not in library]
+    write(tmp_path / "pyllama" / "lib", **dict.fromkeys(here, ""))
     monkeypatch.syspath_prepend(tmp_path)
     assert installed_plugins() == (
         {
-            "libggml-cuda.so": ("pyllama-engine-cu12", "pyllama-engine-cu13"),
-            "libggml-vulkan.so": ("pyllama-engine-vulkan",),
+            "pyllama/lib/b7/libggml-cuda.so": ("pyllama-engine-cu12", "pyllama-engine-cu13"),
+            "pyllama/lib/b6/libggml-hip.so": ("pyllama-engine-rocm6",),
+            "pyllama/lib/b7/libggml-hip.so": ("pyllama-engine-rocm7",),
+            "pyllama/lib/b7/libggml-vulkan.so": ("pyllama-engine-vulkan",),
         },
-        {"libggml-cuda.so"},
+        {"pyllama/lib/b7/libggml-cuda.so"},
     )
 
 

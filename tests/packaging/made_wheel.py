@@ -20,7 +20,7 @@ def compile_library(
     folder: Path,
     name: str,
     *,
-    code: str = "int nothing;",
+    code: str = "int ggml_nothing;",
     rpath: str = "$ORIGIN",
     links: tuple[Path, ...] = (),
     strip: bool = True,

@@ -106,6 +106,10 @@ DAMAGE: dict[str, tuple[Callable[[Made], None], str]] = {
     "renamed": (put(f"{LIB}/libggml-vulkan-0123abcd.so"), "was renamed by the repair tool"),
     "module": (drop(MODULE), f"{MODULE} is missing"),
     "exports": (export_more, "exports 2 symbols, not PyInit__llama alone"),
+    "kernels": (
+        library("libggml-cpu-haswell.so", code="int ggml_backend_init; int quantize_row_q8_0;"),
+        "libggml-cpu-haswell.so exports quantize_row_q8_0 and the like",
+    ),
     "debug": (library("libggml-rpc.so", strip=False), "libggml-rpc.so is not stripped"),
     "rpath": (library("libggml-rpc.so", rpath="/opt/lib"), "looks into /opt/lib"),
     "folder": (

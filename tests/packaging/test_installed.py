@@ -61,6 +61,13 @@ def test_the_module_finds_its_libraries_by_a_relative_path() -> None:
     )
 
 
+def test_ggml_names_the_pinned_tree_and_not_the_checkout() -> None:
+    (library,) = LIBRARIES.glob("libpyllama-ggml-base.*")
+    commit = ctypes.CDLL(str(library)).ggml_commit
+    commit.restype = ctypes.c_char_p
+    assert commit() == TAG.encode()
+
+
 @needs_elf
 def test_the_libraries_find_each_other() -> None:
     libraries = sorted(LIBRARIES.glob("*.so"))
